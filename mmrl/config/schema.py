@@ -1,0 +1,177 @@
+"""Every setting of a run, with its default, its range and its meaning: the config file *is* this page.
+
+    run → model → data → prompt → rewards → sft → algorithm → rollout → train → evaluation → backend
+
+Reading, `extends`, overrides and error messages live in `load.py`. Only `config/`, `build.py`, `cli/` and the apps know
+these classes; everything below receives plain values.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Positive = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Section(BaseModel):
+    """A part of the config: immutable, and a key it does not know is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class RunConfig(Section):
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = Field(
+        description="folder name of the run under `folder`"
+    )
+    folder: str = Field("runs", description="where run folders live")
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="everything random in the run derives from it")
+
+
+class TinyModelConfig(Section):
+    """A real Qwen2.5-VL with random weights, small enough for two cores (see `policy/tiny.py`)."""
+
+    hidden_size: Positive = 128
+    layers: Positive = 3
+    heads: Positive = 4
+    key_value_heads: Positive = 2
+    vision_depth: Positive = 2
+    vision_hidden_size: Positive = 128
+    seed: int = Field(0, description="of the random weights")
+
+
+class ModelConfig(Section):
+    path: str | None = Field(None, description="a folder in Hugging Face layout, or a hub name")
+    tiny: TinyModelConfig | None = Field(None, description="instead of path: make a tiny model for this run")
+    min_pixels: Positive | None = Field(None, description="lower bound on a picture's area after resizing, pixels")
+    max_pixels: Positive | None = Field(None, description="upper bound on a picture's area after resizing, pixels")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> ModelConfig:
+        if (self.path is None) == (self.tiny is None):
+            raise ValueError("give either model.path (an existing model) or model.tiny (make one), not both")
+        return self
+
+
+class DataConfig(Section):
+    recipe: str | None = Field(None, description="a data recipe (YAML) that `mmrl run` builds into the run folder")
+    train: str | None = Field(None, description="instead of recipe: manifest to train on")
+    validation: str | None = Field(None, description="manifest to evaluate on during training")
+    test: str | None = Field(None, description="manifest to evaluate on before and after")
+
+    @model_validator(mode="after")
+    def _some_source(self) -> DataConfig:
+        if self.recipe is None and self.train is None:
+            raise ValueError("give either data.recipe (built by the run) or data.train (a manifest)")
+        if self.recipe is not None and (self.train or self.validation or self.test):
+            raise ValueError("data.recipe makes the manifests; remove data.train, data.validation and data.test")
+        return self
+
+
+class PromptConfig(Section):
+    mode: Literal["think_answer", "answer"] = Field(
+        "think_answer", description="which form is asked for: reasoning and answer in tags, or the answer alone"
+    )
+    system: str | None = Field(None, description="system message; default: none")
+
+
+class RewardConfig(Section):
+    """One reward of a task's set: a name of the catalogue, or `path: my_pkg.rewards:area`."""
+
+    name: str | None = None
+    path: str | None = Field(None, description="instead of name: an importable `module:function`")
+    weight: float = 1.0
+    options: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the reward")
+    timeout_seconds: Annotated[float, Field(gt=0)] = 5.0
+
+    @model_validator(mode="after")
+    def _one_source(self) -> RewardConfig:
+        if (self.name is None) == (self.path is None):
+            raise ValueError("a reward needs either name (from `mmrl list rewards`) or path (module:function)")
+        return self
+
+
+class ColdStartConfig(Section):
+    """Supervised cold start: teaches the form, and as much of the task as its samples and steps give."""
+
+    steps: Positive = 150
+    samples: Positive | None = Field(None, description="use only the first n samples of the shuffled train split")
+    samples_per_step: Positive = 64
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    warmup_steps: Annotated[int, Field(ge=0)] = 10
+    thoughts: tuple[str, ...] = Field(
+        ("Let me look at the picture.",),
+        description="reasoning written into the targets, one drawn per sample; `{answer}` stands for the option's text",
+    )
+
+
+class RolloutConfig(Section):
+    engine: Literal["transformers", "scripted"] = "transformers"
+    prompts_per_step: Positive = 16
+    group_size: Annotated[int, Field(ge=1)] = Field(8, description="rollouts per prompt (G)")
+    max_tokens: Positive = Field(256, description="longest completion, end token included")
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_k: Annotated[int, Field(ge=0)] = Field(0, description="0: no limit")
+    stop: tuple[str, ...] = Field((), description="strings that end a completion; they stay in its text")
+
+
+class TrainConfig(Section):
+    steps: Positive = 100
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-6
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    final_learning_rate_fraction: Fraction = Field(0.0, description="where linear and cosine end, of learning_rate")
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    minibatches: Positive = Field(1, description="optimiser updates per step's rollouts; above 1 the clip matters")
+    micro_batch_tokens: Positive = Field(16384, description="packed tokens per forward/backward; changes memory only")
+    checkpoint_every: Positive = Field(50, description="steps between checkpoints")
+    keep_checkpoints: Positive = Field(2, description="how many of the latest stay on disk")
+    freeze: tuple[Literal["vision", "projector", "language"], ...] = Field((), description="parts that do not train")
+    gradient_checkpointing: bool = False
+
+
+class EvaluationConfig(Section):
+    samples_per_prompt: Positive = Field(4, description="completions per sample for pass@k; accuracy is greedy")
+    ks: tuple[Positive, ...] = Field((1, 4), description="which pass@k; each at most samples_per_prompt")
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    every: Annotated[int, Field(ge=0)] = Field(0, description="steps between evaluations on validation; 0: never")
+    limit: Positive | None = Field(None, description="evaluate on the first n samples only")
+    batch_prompts: Positive = Field(64, description="prompts generated together")
+
+    @model_validator(mode="after")
+    def _enough_samples(self) -> EvaluationConfig:
+        if max(self.ks) > self.samples_per_prompt:
+            raise ValueError(f"pass@{max(self.ks)} needs samples_per_prompt of at least {max(self.ks)}")
+        return self
+
+
+class BackendConfig(Section):
+    type: Literal["torch"] = "torch"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    threads: Positive | None = Field(None, description="CPU threads; default: all cores")
+
+
+class Config(Section):
+    """A run."""
+
+    run: RunConfig
+    model: ModelConfig
+    data: DataConfig
+    prompt: PromptConfig = PromptConfig()
+    rewards: dict[str, tuple[RewardConfig, ...]] = Field(
+        description="task → its rewards; the set named `default` serves tasks without one of their own"
+    )
+    sft: ColdStartConfig | None = Field(None, description="absent: no cold start")
+    algorithm: str | dict[str, Any] = Field(
+        "grpo", description="a catalogue name, or {base: name, slot: {type: part, …}, …}"
+    )
+    rollout: RolloutConfig = RolloutConfig()
+    train: TrainConfig = TrainConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    backend: BackendConfig = BackendConfig()
