@@ -1,0 +1,39 @@
+"""How long work tells its reader where it is, without knowing whether that is a terminal, a log file or nobody."""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol
+
+
+class Task(Protocol):
+    """One piece of work with a known number of units."""
+
+    def advance(self, units: int = 1, **figures: float | str) -> None:
+        """`units` more are done; `figures` (loss=…, reward=…) are shown beside the rate."""
+        ...
+
+
+class Progress(Protocol):
+    """Where progress goes. `cli/console.py` has the implementations for terminals and for pipes."""
+
+    def note(self, text: str) -> None:
+        """One line about what begins, or what was found."""
+        ...
+
+    def task(self, label: str, total: int, *, done: int = 0) -> AbstractContextManager[Task]:
+        """Begin work of `total` units, of which `done` were done by an earlier, resumed process."""
+        ...
+
+
+class _SilentTask:
+    def advance(self, units: int = 1, **figures: float | str) -> None:
+        return None
+
+
+class SilentProgress:
+    """Says nothing: the default of library calls, and of tests."""
+
+    def note(self, text: str) -> None:
+        return None
+
+    def task(self, label: str, total: int, *, done: int = 0) -> AbstractContextManager[Task]:
+        return nullcontext(_SilentTask())

@@ -1,0 +1,41 @@
+"""The edge between "what to ask" and "how to sample": every engine turns prompts into groups of rollouts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from mmrl.types import Prompt, RolloutGroup
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How completions are drawn."""
+
+    group_size: int  # rollouts per prompt, G
+    max_tokens: int  # longest completion, end token included
+    temperature: float = 1.0  # 0: greedy
+    top_p: float = 1.0  # smallest set of tokens whose probability reaches top_p; 1: all
+    top_k: int = 0  # only the k likeliest tokens; 0: all
+    stop: tuple[str, ...] = ()  # strings that end a completion; they stay in its text
+    purpose: str = "train"  # enters the seeds, so that evaluation never repeats training's randomness
+
+
+class RolloutEngine(Protocol):
+    """Samples from the policy. Implementations: transformers (default), scripted (tests)."""
+
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, *, step: int) -> list[RolloutGroup]:
+        """One group per prompt, in the order of `prompts`.
+
+        A rollout depends on its own seed (see `seeds.py`), the weights and the prompt, not on the batch it was
+        sampled in.
+        """
+        ...
+
+    def load_weights(self, weights: Iterable[tuple[str, Tensor]], *, version: int) -> None:
+        """Sample from these weights from now on; `version` is stamped on the rollouts."""
+        ...
