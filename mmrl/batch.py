@@ -1,0 +1,131 @@
+"""The tensors of one training step.
+
+Axis letters, here and everywhere:
+    N rollouts of the step (all groups, one after the other)      G rollouts of one group
+    B rows of a micro-batch (a selection of the N rollouts)       T completion tokens (padded on the right)
+    V vocabulary        P prompt tokens        R packed rows      L tokens of a packed row
+
+`RewardTable` is what credit reads, `TrainBatch` what it produces, `PolicyOutputs` what a forward pass returns, `Totals`
+the denominators. Losses divide by `Totals` of the whole optimiser step, never by what a micro-batch happens to hold:
+that is why splitting, sharding, packing and padding cannot change a loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from mmrl.types import Dropped, ScoredGroup
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyOutputs:
+    """What a pass over completions returns. Values outside the mask are 0."""
+
+    logprobs: Float[Tensor, "B T"]  # natural log, untempered
+    entropy: Float[Tensor, "B T"] | None = None  # nats of the next-token distribution; None unless asked for
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Streams:
+    """Per-token quantities of the step that some part asked for (see `mmrl.algorithms.needs`); None: nobody did."""
+
+    old_logprobs: Float[Tensor, "N T"] | None = None  # trainer's policy at the start of the step
+    ref_logprobs: Float[Tensor, "N T"] | None = None  # reference policy
+    entropy: Float[Tensor, "N T"] | None = None  # of the policy at the start of the step, nats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewardTable:
+    """The step's rewards, one entry per rollout. Group g holds the rollouts with `group == g`."""
+
+    total: Float[Tensor, " N"]  # Σ weight · value, shaping added
+    parts: Mapping[str, Float[Tensor, " N"]]  # per reward, unweighted; 0 where a task does not use it
+    accuracy: Float[Tensor, " N"]  # correctness channel in [0, 1]
+    group: Int[Tensor, " N"]  # 0 … number of groups − 1
+    length: Int[Tensor, " N"]  # completion tokens, end token included
+    truncated: Bool[Tensor, " N"]  # cut at max_tokens
+
+    @property
+    def groups(self) -> int:
+        """Number of groups."""
+        return int(self.group.max()) + 1 if len(self.group) else 0
+
+    @classmethod
+    def of(cls, scored: Sequence[ScoredGroup]) -> RewardTable:
+        """Collect the rewards of scored groups, in their order."""
+        flat = [(g, s, i) for g, s in enumerate(scored) for i in range(len(s.totals))]
+        rollouts = [s.group.rollouts[i] for _, s, i in flat]
+        names = sorted({name for _, s, i in flat for name in s.results[i]})
+
+        def part(name: str) -> Tensor:
+            found = [s.results[i].get(name) for _, s, i in flat]
+            return torch.tensor([r.value if r is not None else 0.0 for r in found], dtype=torch.float32)
+
+        return cls(
+            total=torch.tensor([s.totals[i] for _, s, i in flat], dtype=torch.float32),
+            parts={name: part(name) for name in names},
+            accuracy=torch.tensor([s.accuracy[i] for _, s, i in flat], dtype=torch.float32),
+            group=torch.tensor([g for g, _, _ in flat], dtype=torch.long),
+            length=torch.tensor([len(r.token_ids) for r in rollouts], dtype=torch.long),
+            truncated=torch.tensor([r.truncated for r in rollouts], dtype=torch.bool),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """Denominators of one optimiser step, over all its micro-batches and ranks."""
+
+    tokens: float  # completion tokens that carry loss
+    rollouts: float  # rollouts, those without a single loss token included
+    max_tokens: float  # the configured longest completion
+
+    @classmethod
+    def of(cls, batch: TrainBatch) -> Totals:
+        """Totals of everything in `batch`."""
+        return cls(
+            tokens=float(batch.loss_mask.sum()), rollouts=float(len(batch.loss_mask)), max_tokens=batch.max_tokens
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainBatch:
+    """Rollouts with the credit they were given: everything an objective needs besides the policy itself."""
+
+    loss_mask: Bool[Tensor, "B T"]  # tokens the policy wrote and is trained on
+    advantages: Float[Tensor, " B"]  # relative to the baseline, after reweighting
+    token_weights: Float[Tensor, "B T"]  # multiplies the surrogate; 1 unless a part says otherwise
+    divergence_weight: Float[Tensor, " B"]  # multiplies the divergence; 1 unless a part says otherwise
+    engine_logprobs: Float[Tensor, "B T"]  # the engine's untempered log-probabilities: to audit parity
+    streams: Streams
+    max_tokens: float  # the configured longest completion
+
+    def select(self, rows: Int[Tensor, " b"]) -> TrainBatch:
+        """The batch of these rollouts only, in this order."""
+        streams = Streams(**{f.name: _rows(getattr(self.streams, f.name), rows) for f in fields(Streams)})
+        return replace(
+            self,
+            loss_mask=self.loss_mask[rows],
+            advantages=self.advantages[rows],
+            token_weights=self.token_weights[rows],
+            divergence_weight=self.divergence_weight[rows],
+            engine_logprobs=self.engine_logprobs[rows],
+            streams=streams,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credited:
+    """What the credit stage hands to the update and to the traces."""
+
+    groups: tuple[ScoredGroup, ...]  # kept groups, in order; their rollouts are the rows of `batch`
+    batch: TrainBatch
+    dropped: tuple[tuple[ScoredGroup, Dropped], ...]  # groups a filter removed, with its reason
+
+
+def _rows(stream: Tensor | None, rows: Tensor) -> Tensor | None:
+    return None if stream is None else stream[rows]
