@@ -1,0 +1,180 @@
+"""Evaluates a policy on samples: one greedy completion each for accuracy, n sampled ones for pass@k.
+
+Rule of the denominators: every sample counts. One that could not be asked or scored (a picture that will not open, a
+group that was dropped) is wrong in accuracy and pass@k, is listed with its reason, and is never left out of a mean that
+models are compared by.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from statistics import fmean
+from typing import Protocol
+
+from mmrl.errors import DataError
+from mmrl.evaluation.estimators import Interval, bootstrap, majority_at_k, pass_at_k
+from mmrl.evaluation.result import EvaluationResult, EvaluationSettings, SampleRow, TaskSummary
+from mmrl.progress import Progress, SilentProgress
+from mmrl.rollout.engine import RolloutEngine, Sampling
+from mmrl.types import Dropped, Prompt, RewardStatus, RolloutGroup, Sample, ScoredGroup
+
+Render = Callable[[Sequence[Sample]], tuple[list[Prompt], list[Dropped]]]
+AnswerOf = Callable[[str], str | None]  # completion text → its answer; None: it gives none
+
+
+class Scorer(Protocol):
+    """What evaluation needs of the reward runtime."""
+
+    def score(self, groups: Sequence[RolloutGroup]) -> tuple[list[ScoredGroup], list[Dropped]]: ...
+
+
+def whole_text(text: str) -> str | None:
+    """The completion itself is its answer."""
+    return text.strip() or None
+
+
+def evaluate(
+    samples: Sequence[Sample],
+    *,
+    render: Render,
+    engine: RolloutEngine,
+    scorer: Scorer,
+    settings: EvaluationSettings,
+    answer_of: AnswerOf = whole_text,
+    progress: Progress | None = None,
+) -> EvaluationResult:
+    """Accuracy, pass@k, majority@k, format, length, truncation; per task and overall, with intervals over samples.
+
+    `answer_of` finds the answer that a completion votes for in majority@k. Completions are seeded by sample, never by
+    batch or step, so two models are asked with the same randomness.
+    """
+    _check_samples(samples)
+    rows: list[SampleRow] = []
+    with (progress or SilentProgress()).task("evaluating", total=len(samples)) as task:
+        for batch in _batches(samples, settings.batch_prompts):
+            rows += _evaluate_batch(batch, render, engine, scorer, settings, answer_of)
+            task.advance(len(batch), accuracy=round(fmean(row.greedy_accuracy for row in rows), 3))
+    tasks = dict.fromkeys(row.task for row in rows)
+    return EvaluationResult(
+        settings=settings,
+        overall=summarise(rows, settings),
+        tasks={name: summarise([row for row in rows if row.task == name], settings) for name in tasks},
+        rows=tuple(rows),
+    )
+
+
+def summarise(rows: Sequence[SampleRow], settings: EvaluationSettings) -> TaskSummary:
+    """The figures of some rows (at least one)."""
+    n = settings.samples_per_prompt
+
+    def interval(values: list[float]) -> Interval:
+        return bootstrap(values, seed=settings.seed, resamples=settings.resamples, confidence=settings.confidence)
+
+    def passed(row: SampleRow, k: int) -> float:
+        correct = sum(accuracy >= settings.correct_at for accuracy in row.sampled_accuracies)
+        return pass_at_k(samples=n, correct=correct, k=k)
+
+    def voted(row: SampleRow, k: int) -> float:
+        return majority_at_k(row.sampled_answers, row.sampled_accuracies, k=k) if row.sampled_answers else 0.0
+
+    answered = [row for row in rows if row.dropped is None]
+    reasons = Counter(f"{row.dropped.stage}: {row.dropped.reason}" for row in rows if row.dropped)
+    return TaskSummary(
+        samples=len(rows),
+        dropped=len(rows) - len(answered),
+        accuracy=interval([row.greedy_accuracy for row in rows]),
+        sampled_accuracy=interval([sum(row.sampled_accuracies) / n for row in rows]) if n else None,
+        pass_at={k: interval([passed(row, k) for row in rows]) for k in settings.ks},
+        majority_at={k: interval([voted(row, k) for row in rows]) for k in settings.ks},
+        format_rate=fmean(row.greedy_format for row in answered) if answered else 0.0,
+        length_mean=fmean(row.greedy_tokens for row in answered) if answered else 0.0,
+        truncated_fraction=fmean(row.greedy_truncated for row in answered) if answered else 0.0,
+        reward_failures=sum(row.reward_failures for row in rows),
+        drop_reasons=dict(sorted(reasons.items())),
+    )
+
+
+def _evaluate_batch(
+    batch: Sequence[Sample],
+    render: Render,
+    engine: RolloutEngine,
+    scorer: Scorer,
+    settings: EvaluationSettings,
+    answer_of: AnswerOf,
+) -> Iterator[SampleRow]:
+    prompts, unrendered = render(batch)  # once, for both passes
+    dropped = {drop.sample_id: drop for drop in unrendered}
+    passes: list[dict[str, ScoredGroup]] = []
+    for sampling in _passes(settings):
+        scored, unscored = scorer.score(engine.generate(prompts, sampling, step=0))
+        passes.append({group.group.prompt.sample.id: group for group in scored})
+        for drop in unscored:
+            dropped.setdefault(drop.sample_id, drop)
+    for sample in batch:
+        found = [groups[sample.id] for groups in passes if sample.id in groups]
+        if sample.id in dropped or len(found) < len(passes):
+            unexplained = Dropped(sample_id=sample.id, stage="rollout", reason="no rollouts came back")
+            yield SampleRow(id=sample.id, task=sample.task, dropped=dropped.get(sample.id, unexplained))
+        else:
+            yield _row(sample, found, answer_of)
+
+
+def _passes(settings: EvaluationSettings) -> Iterator[Sampling]:
+    """The greedy pass, then the sampled one if there is any."""
+    yield Sampling(
+        group_size=1,
+        max_tokens=settings.max_tokens,
+        temperature=0.0,
+        stop=settings.stop,
+        purpose="evaluation-greedy",
+    )
+    if settings.samples_per_prompt:
+        yield Sampling(
+            group_size=settings.samples_per_prompt,
+            max_tokens=settings.max_tokens,
+            temperature=settings.temperature,
+            top_p=settings.top_p,
+            top_k=settings.top_k,
+            stop=settings.stop,
+            purpose="evaluation",
+        )
+
+
+def _row(sample: Sample, passes: Sequence[ScoredGroup], answer_of: AnswerOf) -> SampleRow:
+    greedy = passes[0]
+    rollout = greedy.group.rollouts[0]
+    sampled = [
+        (answer_of(rollout.completion.text), accuracy)
+        for scored in passes[1:]
+        for rollout, accuracy in zip(scored.group.rollouts, scored.accuracy, strict=True)
+    ]
+    results = [result for scored in passes for rewards in scored.results for result in rewards.values()]
+    return SampleRow(
+        id=sample.id,
+        task=sample.task,
+        greedy_text=rollout.completion.text,
+        greedy_accuracy=greedy.accuracy[0],
+        greedy_format=greedy.format[0],
+        greedy_tokens=len(rollout.token_ids),
+        greedy_truncated=rollout.truncated,
+        sampled_accuracies=tuple(accuracy for _, accuracy in sampled),
+        sampled_answers=tuple(answer for answer, _ in sampled),
+        reward_failures=sum(result.status is not RewardStatus.OK for result in results),
+    )
+
+
+def _batches(samples: Sequence[Sample], size: int) -> Iterator[Sequence[Sample]]:
+    for start in range(0, len(samples), size):
+        yield samples[start : start + size]
+
+
+def _check_samples(samples: Sequence[Sample]) -> None:
+    if not samples:
+        raise DataError("evaluation: there are no samples. Check the manifest, and evaluation.limit.")
+    twice = [sample_id for sample_id, count in Counter(sample.id for sample in samples).items() if count > 1]
+    if twice:
+        raise DataError(
+            f"evaluation: {len(twice)} sample ids occur more than once, {twice[0]!r} among them. Ids tell samples "
+            f"apart when models are compared; make them unique in the manifest."
+        )

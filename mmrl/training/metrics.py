@@ -1,0 +1,381 @@
+"""Every metric mmrl logs, in one table, and the log they go into.
+
+The log (`metrics.jsonl`) holds one JSON object per step: `{"step": 12, "reward/total_mean": 0.81, …}`. A metric that a
+step did not measure is absent; one that was measured and came out infinite or not a number is null. `docs/metrics.md`
+is generated from the table.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from mmrl.errors import RunError, unknown_name
+from mmrl.types import Dropped, RewardStatus, ScoredGroup
+
+CORRECT_AT = 0.5  # a completion counts as correct from this accuracy upwards (graded tasks: IoU 0.5, MRA 0.5 …)
+UNREPRODUCIBLE_GROUPS = ("time", "memory")  # of the machine, not of the run: same seed, other values
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """What one number means."""
+
+    unit: str
+    formula: str
+    reading: str  # how to read it: what is healthy, what a change tells
+
+
+METRICS: dict[str, Metric] = {
+    # ── what the policy was paid ──
+    "reward/total_mean": Metric(
+        unit="reward",
+        formula="mean over rollouts of Σ weight · value",
+        reading="What training maximises. Rising while accuracy stands still: another reward is being farmed.",
+    ),
+    "reward/total_std": Metric(
+        unit="reward",
+        formula="mean over groups of the sample standard deviation (n − 1) of totals in the group",
+        reading="The spread that advantages are made of. Near 0: nothing to learn from, whatever the mean.",
+    ),
+    "reward/accuracy_mean": Metric(
+        unit="fraction",
+        formula="mean over rollouts of accuracy",
+        reading="Correctness of sampled (not greedy) answers on training samples. The curve to watch.",
+    ),
+    "reward/format_mean": Metric(
+        unit="fraction",
+        formula="mean over rollouts of format",
+        reading="How often the asked form was kept. Should reach 1 early; falling late: the policy is drifting.",
+    ),
+    "reward/<name>_mean": Metric(
+        unit="the reward's own",
+        formula="mean of that reward's unweighted value over the rollouts it was asked about",
+        reading="One curve per reward of the recipe, except rewards named total, accuracy or format: those are above.",
+    ),
+    "reward/<name>_failed": Metric(
+        unit="rollouts",
+        formula="how many completions made that reward raise, or return no number",
+        reading="Should be 0. They scored 0; the trace has the error.",
+    ),
+    "reward/<name>_timeouts": Metric(
+        unit="rollouts",
+        formula="how many completions ran into that reward's time limit",
+        reading="Should be 0. They scored 0; raise timeout_seconds if the reward is slow but right.",
+    ),
+    # ── what there is to learn ──
+    "group/no_signal_fraction": Metric(
+        unit="fraction",
+        formula="share of groups whose totals are all equal",
+        reading="These groups teach nothing. Above 0.5: samples are too easy or too hard; see the two below.",
+    ),
+    "group/all_correct_fraction": Metric(
+        unit="fraction",
+        formula="share of groups in which every accuracy is at least 0.5",
+        reading="Grows as training succeeds. Near 1: the data has nothing left to teach.",
+    ),
+    "group/all_wrong_fraction": Metric(
+        unit="fraction",
+        formula="share of groups in which every accuracy is below 0.5",
+        reading="Should fall. Staying high: samples beyond the policy's reach, a broken reward or a broken prompt.",
+    ),
+    # ── what the policy wrote ──
+    "rollout/length_mean": Metric(
+        unit="tokens",
+        formula="mean over rollouts of tokens, end token included",
+        reading="Growth without accuracy: rambling. Collapse to a few tokens: reasoning was abandoned.",
+    ),
+    "rollout/length_correct_mean": Metric(
+        unit="tokens",
+        formula="length_mean over rollouts of accuracy at least 0.5; absent when there is none",
+        reading="Compare with the wrong ones: length that does not help is noise, or a reward's side effect.",
+    ),
+    "rollout/length_wrong_mean": Metric(
+        unit="tokens",
+        formula="length_mean over rollouts of accuracy below 0.5; absent when there is none",
+        reading="Wrong answers growing longer than right ones is the usual bias of per-sequence normalisation.",
+    ),
+    "rollout/truncated_fraction": Metric(
+        unit="fraction",
+        formula="share of rollouts cut at max_tokens",
+        reading="Above 0.05: raise rollout.max_tokens, or find out why the policy does not stop.",
+    ),
+    "rollout/duplicate_fraction": Metric(
+        unit="fraction",
+        formula="mean over groups of 1 − distinct texts / rollouts",
+        reading="Rises as the policy grows certain. Near 1 − 1/G: all alike, no exploration left.",
+    ),
+    "rollout/groups": Metric(
+        unit="groups",
+        formula="scored groups of the step",
+        reading="Prompts asked minus those dropped before they were scored.",
+    ),
+    "rollout/dropped_<stage>": Metric(
+        unit="samples",
+        formula="samples left out at that stage: media, rollout, reward or filter; absent when none",
+        reading="Media and reward should be 0; the trace says why, sample by sample. Filter is the algorithm's choice.",
+    ),
+    # ── how the policy moves ──
+    "policy/entropy_mean": Metric(
+        unit="nats",
+        formula="mean over trained tokens of −Σ p log p",
+        reading="Falls slowly in a healthy run. Falling to 0 in a few steps: collapse. Rising without end: divergence.",
+    ),
+    "policy/kl_mean": Metric(
+        unit="nats",
+        formula="mean over trained tokens of exp(d) − d − 1, d = reference − policy log-probability (k3)",
+        reading="Distance from the reference policy. Absent when the algorithm has none. Sudden growth: instability.",
+    ),
+    "policy/ratio_mean": Metric(
+        unit="ratio",
+        formula="mean over trained tokens of exp(policy − old log-probability)",
+        reading="1 on the first update of a step. Far from 1: too many updates, or too large ones, per step.",
+    ),
+    "policy/ratio_max": Metric(
+        unit="ratio",
+        formula="the largest of these",
+        reading="Above 10 on a first update: rollouts and training disagree on the tokens.",
+    ),
+    "policy/behavior_gap_mean": Metric(
+        unit="nats",
+        formula="mean over trained tokens of |behavior − policy log-probability| before the first update",
+        reading="How well the engine and the trainer agree. Below 1e-4 in float32, below 0.05 in bfloat16.",
+    ),
+    "policy/behavior_gap_max": Metric(
+        unit="nats",
+        formula="the largest of these",
+        reading="One large value: positions, masks or pixels differ between engine and trainer for some token.",
+    ),
+    # ── the loss ──
+    "loss/total": Metric(
+        unit="loss",
+        formula="what was minimised: −surrogate + divergence + regularisers",
+        reading="On-policy its value says little (advantages cancel); only NaN and explosions do.",
+    ),
+    "loss/surrogate": Metric(
+        unit="loss",
+        formula="the policy-gradient part of the loss",
+        reading="Near 0 on-policy with centred advantages; its gradient is what counts.",
+    ),
+    "loss/divergence": Metric(
+        unit="loss",
+        formula="coefficient · divergence from the reference policy, as aggregated into the loss",
+        reading="Larger than the surrogate's scale: the anchor dominates and learning stops.",
+    ),
+    "loss/clip_fraction": Metric(
+        unit="fraction",
+        formula="share of trained tokens whose gradient the clip stopped",
+        reading="0 with a single update per step. 0.05–0.3 with several is usual; above, take smaller steps.",
+    ),
+    # ── the optimiser ──
+    "optim/grad_norm": Metric(
+        unit="norm",
+        formula="global L2 norm of the gradient before it was limited to max_grad_norm; mean over the step's updates",
+        reading="Spikes precede collapse. Always above max_grad_norm: the learning rate is what the limit makes of it.",
+    ),
+    "optim/learning_rate": Metric(
+        unit="per update",
+        formula="learning rate of the step's last update",
+        reading="Follows train.schedule.",
+    ),
+    "optim/updates": Metric(
+        unit="updates",
+        formula="optimiser updates since the run began",
+        reading="Steps times minibatches, less the steps in which nothing was left to learn from.",
+    ),
+    # ── the run ──
+    "train/prompts_seen": Metric(
+        unit="samples",
+        formula="samples drawn since the run began",
+        reading="The x axis for comparing runs of different batch sizes.",
+    ),
+    "eval/<task>_accuracy": Metric(
+        unit="fraction",
+        formula="mean greedy accuracy on the validation samples of that task; dropped samples count as wrong",
+        reading="Parting from reward/accuracy_mean: the policy memorises its training samples.",
+    ),
+    "sft/loss": Metric(
+        unit="nats",
+        formula="cold start: mean negative log-probability of the target tokens",
+        reading="Should fall quickly and then flatten. Near 0: the cold start is memorising.",
+    ),
+    # ── the machine ──
+    "time/step_seconds": Metric(
+        unit="seconds", formula="wall time of the step", reading="The sum of the parts below, and a little."
+    ),
+    "time/rollout_seconds": Metric(
+        unit="seconds", formula="wall time of sampling completions", reading="Usually the largest part."
+    ),
+    "time/reward_seconds": Metric(
+        unit="seconds", formula="wall time of scoring", reading="More than a tenth of the step: look for a slow reward."
+    ),
+    "time/update_seconds": Metric(
+        unit="seconds",
+        formula="wall time of credit, forward, backward and optimiser",
+        reading="Grows with packed tokens; see train.micro_batch_tokens.",
+    ),
+    "time/<part>_seconds": Metric(
+        unit="seconds", formula="wall time of another part of the step", reading="Evaluation, checkpoints and the like."
+    ),
+    "time/tokens_per_second": Metric(
+        unit="tokens/s", formula="completion tokens / step_seconds", reading="Throughput of the whole step."
+    ),
+    "memory/peak_mib": Metric(
+        unit="MiB",
+        formula="largest resident memory of the process so far (CPU), or of the device's allocator (GPU)",
+        reading="Still growing after the first dozens of steps: a leak.",
+    ),
+}
+
+_PATTERNS = {
+    name: re.compile(re.sub(r"<\w+>", "[^/]+", name)) for name in METRICS if "<" in name
+}  # a literal name goes before a pattern
+
+
+def metric(name: str) -> Metric:
+    """The table's entry for a logged name; raises RunError for a name that no entry covers."""
+    if name in METRICS and name not in _PATTERNS:
+        return METRICS[name]
+    for key, pattern in _PATTERNS.items():
+        if pattern.fullmatch(name) and "<" not in name:
+            return METRICS[key]
+    raise RunError(unknown_name("metric", name, METRICS) + " Declare it in mmrl/training/metrics.py.")
+
+
+class MetricsLog:
+    """Appends to `metrics.jsonl`, one object per step, on disk as soon as it is logged.
+
+    Opening a log that a killed process left goes on after its last whole line.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        self._last = _whole_lines(path)
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Write the metrics of a step. Steps ascend; a step is logged once."""
+        if self._last is not None and step <= self._last:
+            raise RunError(
+                f"{self._path}: step {step} cannot be logged after step {self._last}. Each step is logged once; to log "
+                f"it again, call discard_from({step}) first."
+            )
+        for name in values:
+            metric(name)
+        row: dict[str, float | None] = {"step": step}
+        row.update({name: _json_number(value) for name, value in values.items()})
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row, allow_nan=False) + "\n")
+        self._last = step
+
+    def discard_from(self, step: int) -> None:
+        """Remove `step` and all later ones: the run goes on from a checkpoint made before them."""
+        lines = self._path.read_bytes().splitlines(keepends=True)
+        kept = [line for line in lines if line.endswith(b"\n") and json.loads(line)["step"] < step]
+        unfinished = self._path.with_suffix(".unfinished")
+        unfinished.write_bytes(b"".join(kept))
+        unfinished.replace(self._path)
+        self._last = json.loads(kept[-1])["step"] if kept else None
+
+
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """The logged steps in order, each with its `step`; null reads as NaN. An unfinished last line is not there yet."""
+    rows = []
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
+        if not line.endswith(b"\n"):
+            break
+        try:
+            row: dict[str, Any] = json.loads(line)
+            rows.append({name: math.nan if value is None else value for name, value in row.items()})
+        except (ValueError, AttributeError) as error:
+            raise RunError(
+                f"{path}:{number}: this line is no JSON object ({error}). The log was damaged after it was written; "
+                f"remove the line to read the others."
+            ) from error
+    return rows
+
+
+def reproducible(row: Mapping[str, float]) -> dict[str, float]:
+    """A step's metrics without those of the machine: equal for two runs of the same config and seed."""
+    return {name: value for name, value in row.items() if name.split("/")[0] not in UNREPRODUCIBLE_GROUPS}
+
+
+def rollout_metrics(scored: Sequence[ScoredGroup], dropped: Iterable[Dropped] = ()) -> dict[str, float]:
+    """The reward, group and rollout metrics of a step. Without any scored group only the counts are there."""
+    counts: dict[str, float] = {"rollout/groups": float(len(scored))}
+    for stage, count in sorted(Counter(drop.stage for drop in dropped).items()):
+        counts[f"rollout/dropped_{stage}"] = float(count)
+    if not scored:
+        return counts
+    return {**_reward_metrics(scored), **_group_metrics(scored), **_length_metrics(scored), **counts}
+
+
+def _reward_metrics(scored: Sequence[ScoredGroup]) -> dict[str, float]:
+    values = {
+        "reward/total_mean": fmean(total for group in scored for total in group.totals),
+        "reward/total_std": fmean(stdev(group.totals) if len(group.totals) > 1 else 0.0 for group in scored),
+        "reward/accuracy_mean": fmean(value for group in scored for value in group.accuracy),
+        "reward/format_mean": fmean(value for group in scored for value in group.format),
+    }
+    results = [entry for group in scored for result in group.results for entry in result.items()]
+    for name in sorted({name for name, _ in results}):
+        own = [result for key, result in results if key == name]
+        values.setdefault(f"reward/{name}_mean", fmean(result.value for result in own))
+        values[f"reward/{name}_failed"] = float(sum(result.status is RewardStatus.ERROR for result in own))
+        values[f"reward/{name}_timeouts"] = float(sum(result.status is RewardStatus.TIMEOUT for result in own))
+    return values
+
+
+def _group_metrics(scored: Sequence[ScoredGroup]) -> dict[str, float]:
+    return {
+        "group/no_signal_fraction": fmean(max(group.totals) - min(group.totals) <= 1e-9 for group in scored),
+        "group/all_correct_fraction": fmean(min(group.accuracy) >= CORRECT_AT for group in scored),
+        "group/all_wrong_fraction": fmean(max(group.accuracy) < CORRECT_AT for group in scored),
+    }
+
+
+def _length_metrics(scored: Sequence[ScoredGroup]) -> dict[str, float]:
+    rollouts = [
+        (rollout, accuracy)
+        for group in scored
+        for rollout, accuracy in zip(group.group.rollouts, group.accuracy, strict=True)
+    ]
+    values = {
+        "rollout/length_mean": fmean(len(rollout.token_ids) for rollout, _ in rollouts),
+        "rollout/truncated_fraction": fmean(rollout.truncated for rollout, _ in rollouts),
+        "rollout/duplicate_fraction": fmean(
+            1 - len({rollout.completion.text for rollout in group.group.rollouts}) / len(group.group.rollouts)
+            for group in scored
+        ),
+    }
+    correct = [len(rollout.token_ids) for rollout, accuracy in rollouts if accuracy >= CORRECT_AT]
+    wrong = [len(rollout.token_ids) for rollout, accuracy in rollouts if accuracy < CORRECT_AT]
+    if correct:
+        values["rollout/length_correct_mean"] = fmean(correct)
+    if wrong:
+        values["rollout/length_wrong_mean"] = fmean(wrong)
+    return values
+
+
+def _json_number(value: float) -> float | None:
+    value = float(value)
+    return value if math.isfinite(value) else None
+
+
+def _whole_lines(path: Path) -> int | None:
+    """Cut an unfinished last line off; return the last step logged."""
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if len(whole) < len(content):
+        with path.open("r+b") as file:
+            file.truncate(len(whole))
+    rows = read_metrics(path)
+    return int(rows[-1]["step"]) if rows else None
