@@ -1,0 +1,78 @@
+"""The forms an answer can be asked in: what the prompt says, and how a target is written for the cold start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mmrl.errors import DataError
+from mmrl.types import Sample
+
+Mode = Literal["think_answer", "answer"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """One prompt mode."""
+
+    instruction: str  # closes the question
+    target: str  # a completion in this form, with {thought} and {answer}
+
+
+FORMS: dict[Mode, Form] = {
+    "think_answer": Form(
+        instruction="Think inside <think></think>, then give {what} inside <answer></answer>.",
+        target="<think>{thought}</think><answer>{answer}</answer>",
+    ),
+    "answer": Form(instruction="Give {what} inside <answer></answer>.", target="<answer>{answer}</answer>"),
+}
+
+# What is asked for, by answer type.
+_ASKED = {
+    "choice": "the letter",
+    "choices": "the letters, separated by commas,",
+    "number": "the number",
+    "text": "a short answer",
+    "math": "the result",
+    "box": "the box as [x1, y1, x2, y2]",
+    "boxes": "the boxes as a list of [x1, y1, x2, y2]",
+    "point": "the point as [x, y]",
+    "span": "the seconds as start, end",
+    "spans": "the spans as a list of [start, end] in seconds",
+}
+
+
+def question_text(sample: Sample, mode: Mode) -> str:
+    """The question, its options by letter, and what form the answer takes."""
+    lines = [sample.question]
+    if sample.choices:
+        lines.append("Options:")
+        lines.extend(f"{letter(i)}. {choice}" for i, choice in enumerate(sample.choices))
+    lines.append(FORMS[mode].instruction.format(what=_ASKED[sample.answer.type]))
+    return "\n".join(lines)
+
+
+def target_text(sample: Sample, mode: Mode, thought: str) -> str:
+    """The completion a cold start imitates. `{answer}` in `thought` becomes the answer in words.
+
+    Raises DataError for answer types whose written form depends on the model's coordinates.
+    """
+    answer = sample.answer
+    if answer.type in ("choice", "text", "math"):
+        written = str(answer.value)
+    elif answer.type == "choices":
+        written = ", ".join(answer.value)
+    elif answer.type == "number":
+        written = f"{answer.value:g}"
+    else:
+        raise DataError(
+            f"sample {sample.id!r}: the cold start cannot write an answer of type {answer.type!r}. "
+            "Leave such tasks out of the cold start's data."
+        )
+    words = sample.choices[ord(answer.value) - ord("A")] if answer.type == "choice" else written
+    return FORMS[mode].target.format(thought=thought.replace("{answer}", words), answer=written)
+
+
+def letter(index: int) -> str:
+    """A, B, … Z of an option."""
+    return chr(ord("A") + index)

@@ -1,0 +1,220 @@
+"""Packing: many completions of one prompt in one row, the prompt computed once.
+
+A *branch* is one completion. A *part* is a group's prompt with some of its branches; a group too large for the token
+budget becomes several parts that each repeat the prompt. A packed row holds one part or several:
+
+    [prompt | branch 1 | branch 2 | … ] [prompt | branch 1 | … ] [padding]
+
+Token q may attend to token k when both are of the same part, k comes no later, and k is of the prompt or of q's own
+branch. A branch's positions continue from the prompt's end as if it were alone. Its last token is left out of the row:
+it would predict nothing. The first token of every branch is predicted by the prompt's last hidden state.
+
+The idea is the shared prefix of Prefix Grouper (arXiv:2506.05433), here with multimodal positions and one attention call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from mmrl.policy.family import Family
+from mmrl.types import Prompt, RolloutGroup
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Some branches of one prompt. `rows[i]` says which rollout of the step branch i is."""
+
+    prompt: Prompt
+    branches: tuple[tuple[int, ...], ...]  # token ids per completion
+    rows: tuple[int, ...]
+
+    @property
+    def tokens(self) -> int:
+        """Length in a packed row."""
+        return len(self.prompt.token_ids) + sum(len(b) - 1 for b in self.branches)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackedBatch:
+    """Everything a policy needs to compute the log-probabilities of B completions of T tokens at most."""
+
+    token_ids: Int[Tensor, "R L"]
+    positions: Int[Tensor, "3 R L"]
+    attention: Bool[Tensor, "R 1 L L"]  # True: may attend
+    patches: Tensor | None  # [S, F] of the distinct media, each once; None: text only
+    grids: tuple[tuple[int, int, int], ...]  # of the distinct media
+    feature_slots: Int[Tensor, " K"]  # flat positions in [R·L] that hold a visual token …
+    feature_index: Int[Tensor, " K"]  # … and the feature that belongs there
+    predictors: Int[Tensor, "B T"]  # flat position in [R·L] whose hidden state predicts the token
+    targets: Int[Tensor, "B T"]  # token ids of the completions
+    mask: Bool[Tensor, "B T"]  # True where there is a token
+    rows: Int[Tensor, " B"]  # which rollout of the step each completion is
+
+    @property
+    def tokens(self) -> int:
+        """Positions the language model computes, padding included."""
+        return self.token_ids.numel()
+
+    def to(self, device: torch.device) -> PackedBatch:
+        """The same batch on another device."""
+        moved = {f.name: getattr(self, f.name) for f in fields(self)}
+        return PackedBatch(**{k: v.to(device) if isinstance(v, Tensor) else v for k, v in moved.items()})
+
+
+def split_groups(groups: Sequence[RolloutGroup], token_budget: int) -> list[Part]:
+    """Parts of at most `token_budget` tokens (a prompt with a single branch may exceed it: it cannot be split)."""
+    parts, row = [], 0
+    for group in groups:
+        room = token_budget - len(group.prompt.token_ids)
+        branches: list[tuple[int, ...]] = []
+        rows: list[int] = []
+        used = 0
+        for rollout in group.rollouts:
+            cost = len(rollout.token_ids) - 1
+            if branches and used + cost > room:
+                parts.append(Part(prompt=group.prompt, branches=tuple(branches), rows=tuple(rows)))
+                branches, rows, used = [], [], 0
+            branches.append(rollout.token_ids)
+            rows.append(row)
+            used += cost
+            row += 1
+        parts.append(Part(prompt=group.prompt, branches=tuple(branches), rows=tuple(rows)))
+    return parts
+
+
+def micro_batches(parts: Sequence[Part], token_budget: int) -> list[list[Part]]:
+    """Parts in order, as many to a micro-batch as the budget allows; at least one."""
+    batches: list[list[Part]] = []
+    used = 0
+    for part in parts:
+        if not batches or used + part.tokens > token_budget:
+            batches.append([])
+            used = 0
+        batches[-1].append(part)
+        used += part.tokens
+    return batches
+
+
+def pack(parts: Sequence[Part], family: Family, config: Any, *, pad_id: int) -> PackedBatch:
+    """Lay the parts out in rows no longer than the longest part; short ones share a row."""
+    return pack_rows(_first_fit(parts), family, config, pad_id=pad_id)
+
+
+def pack_rows(bins: Sequence[Sequence[Part]], family: Family, config: Any, *, pad_id: int) -> PackedBatch:
+    """Lay out the parts of each given row. Parts without branches are prompts alone (prefilling)."""
+    length = max(sum(part.tokens for part in row) for row in bins)
+    token_ids = torch.full((len(bins), length), pad_id, dtype=torch.long)
+    positions = torch.zeros(3, len(bins), length, dtype=torch.long)
+    part_of = torch.full((len(bins), length), -1, dtype=torch.long)
+    branch_of = torch.full((len(bins), length), -1, dtype=torch.long)  # 0: prompt, i + 1: branch i
+    branches = [branch for row in bins for part in row for branch in part.branches]
+    width = max((len(b) for b in branches), default=0)
+    predictors = torch.zeros(len(branches), width, dtype=torch.long)
+    targets = torch.full((len(branches), width), pad_id, dtype=torch.long)
+    mask = torch.zeros(len(branches), width, dtype=torch.bool)
+    media = _Media()
+
+    b = 0
+    for r, row in enumerate(bins):
+        at = 0
+        for number, part in enumerate(row):
+            prompt = part.prompt
+            size = len(prompt.token_ids)
+            token_ids[r, at : at + size] = torch.tensor(prompt.token_ids)
+            prompt_positions = family.prompt_positions(prompt, config)
+            positions[:, r, at : at + size] = prompt_positions
+            following = int(prompt_positions.max()) + 1
+            part_of[r, at : at + part.tokens] = number
+            branch_of[r, at : at + size] = 0
+            media.place(prompt, r * length + at, config)
+            last = r * length + at + size - 1
+            at += size
+            for i, branch in enumerate(part.branches):
+                count = len(branch)
+                token_ids[r, at : at + count - 1] = torch.tensor(branch[:-1])
+                positions[:, r, at : at + count - 1] = torch.arange(following, following + count - 1)
+                branch_of[r, at : at + count - 1] = i + 1
+                predictors[b, 0] = last
+                predictors[b, 1:count] = torch.arange(r * length + at, r * length + at + count - 1)
+                targets[b, :count] = torch.tensor(branch)
+                mask[b, :count] = True
+                at += count - 1
+                b += 1
+    return PackedBatch(
+        token_ids=token_ids,
+        positions=positions,
+        attention=_attention(part_of, branch_of),
+        patches=torch.cat(media.patches) if media.patches else None,
+        grids=tuple(media.grids),
+        feature_slots=torch.tensor(media.slots, dtype=torch.long),
+        feature_index=torch.tensor(media.index, dtype=torch.long),
+        predictors=predictors,
+        targets=targets,
+        mask=mask,
+        rows=torch.tensor([i for row in bins for part in row for i in part.rows], dtype=torch.long),
+    )
+
+
+class _Media:
+    """Collects distinct media: each picture or clip once, however many parts show it."""
+
+    def __init__(self) -> None:
+        self.patches: list[Tensor] = []
+        self.grids: list[tuple[int, int, int]] = []
+        self.slots: list[int] = []
+        self.index: list[int] = []
+        self._first_feature: dict[str, list[int]] = {}  # prompt digest → first feature of each item
+        self._features = 0
+
+    def place(self, prompt: Prompt, offset: int, config: Any) -> None:
+        """Enter the media of a prompt whose first token is at flat position `offset`."""
+        if prompt.vision is None:
+            return
+        vision = prompt.vision
+        if vision.digest not in self._first_feature:
+            merged = config.vision_config.spatial_merge_size**2
+            firsts = []
+            for grid in vision.grids:
+                firsts.append(self._features)
+                self._features += grid[0] * grid[1] * grid[2] // merged
+            self._first_feature[vision.digest] = firsts
+            self.patches.append(vision.patches)
+            self.grids.extend(vision.grids)
+        for (first, stop), feature in zip(prompt.media_slots, self._first_feature[vision.digest], strict=True):
+            self.slots.extend(range(offset + first, offset + stop))
+            self.index.extend(range(feature, feature + stop - first))
+
+
+def _first_fit(parts: Sequence[Part]) -> list[list[Part]]:
+    """First-fit decreasing: rows as long as the longest part, each as full as that greedy rule makes it."""
+    capacity = max(part.tokens for part in parts)
+    bins: list[list[Part]] = []
+    room: list[int] = []
+    for part in sorted(parts, key=lambda p: -p.tokens):
+        for i, free in enumerate(room):
+            if part.tokens <= free:
+                bins[i].append(part)
+                room[i] -= part.tokens
+                break
+        else:
+            bins.append([part])
+            room.append(capacity - part.tokens)
+    return bins
+
+
+def _attention(part_of: Int[Tensor, "R L"], branch_of: Int[Tensor, "R L"]) -> Bool[Tensor, "R 1 L L"]:
+    """The rule of this module's docstring. Padding attends to itself only: a row of no keys would be NaN."""
+    length = part_of.shape[1]
+    same_part = part_of[:, :, None] == part_of[:, None, :]
+    earlier = torch.ones(length, length, dtype=torch.bool).tril()
+    shared = branch_of[:, None, :] == 0
+    same_branch = branch_of[:, :, None] == branch_of[:, None, :]
+    real = (part_of >= 0)[:, :, None]
+    allowed = same_part & earlier & (shared | same_branch) & real
+    return (allowed | torch.eye(length, dtype=torch.bool)).unsqueeze(1)

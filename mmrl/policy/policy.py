@@ -1,0 +1,100 @@
+"""The policy: one module whose forward takes a packed batch and returns log-probabilities and entropies.
+
+DeepSpeed wraps it whole: every parameter is used inside `forward`, none is reached for outside.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from mmrl.batch import PolicyOutputs
+from mmrl.policy.family import Family
+from mmrl.policy.packed import PackedBatch
+
+HEAD_CHUNK = 4096  # completion positions whose logits exist at one time
+
+
+class Policy(nn.Module):
+    """A vision-language model of a known family."""
+
+    def __init__(self, model: nn.Module, family: Family) -> None:
+        super().__init__()
+        family.prepare(model)
+        self.model = model
+        self.family = family
+
+    @property
+    def config(self) -> Any:
+        """The Hugging Face config of the model."""
+        return cast(Any, self.model).config
+
+    def forward(self, packed: PackedBatch, *, entropy: bool = False, head_chunk: int = HEAD_CHUNK) -> PolicyOutputs:
+        """Log-probability of every completion token (and entropy where asked), [B, T]; 0 outside the mask."""
+        hidden = self.hidden_states(
+            self.embed(packed), positions=packed.positions, attention=packed.attention, cache=None
+        )
+        picked = hidden.flatten(0, 1)[packed.predictors[packed.mask]]  # [M, D]
+        logprobs, entropies = self._score(picked, packed.targets[packed.mask], entropy, head_chunk)
+        return PolicyOutputs(
+            logprobs=_spread(logprobs, packed.mask), entropy=_spread(entropies, packed.mask) if entropy else None
+        )
+
+    def embed(self, packed: PackedBatch) -> Float[Tensor, "R L D"]:
+        """Token embeddings with the visual features in their slots. Each distinct picture is encoded once."""
+        embedded: Tensor = self.family.token_embedding(self.model)(packed.token_ids)
+        if packed.patches is None:
+            return embedded
+        features = self.family.encode_vision(self.model, packed.patches, packed.grids).to(embedded.dtype)
+        flat = embedded.flatten(0, 1).index_copy(0, packed.feature_slots, features[packed.feature_index])
+        return flat.view_as(embedded)
+
+    def hidden_states(
+        self,
+        embedded: Float[Tensor, "R L D"],
+        *,
+        positions: Int[Tensor, "3 R L"],
+        attention: Bool[Tensor, "R 1 L K"],
+        cache: Any | None,
+    ) -> Float[Tensor, "R L D"]:
+        """The decoder's last hidden states; with a `cache`, its keys and values are used and extended."""
+        out = self.family.language_model(self.model)(
+            inputs_embeds=embedded,
+            position_ids=positions,
+            attention_mask=attention,
+            past_key_values=cache,
+            use_cache=cache is not None,
+        )
+        return cast(Tensor, out.last_hidden_state)
+
+    def logits(self, hidden: Float[Tensor, "M D"]) -> Float[Tensor, "M V"]:
+        """Next-token logits in float32."""
+        return cast(Tensor, cast(Any, self.model).lm_head(hidden)).float()
+
+    def _score(
+        self, hidden: Float[Tensor, "M D"], targets: Int[Tensor, " M"], entropy: bool, chunk: int
+    ) -> tuple[Float[Tensor, " M"], Float[Tensor, " M"]]:
+        """Chunk by chunk, recomputing a chunk's logits in backward: the full logits never exist."""
+
+        def score(h: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+            log_probs = self.logits(h).log_softmax(dim=-1)
+            chosen = log_probs.gather(-1, t[:, None]).squeeze(-1)
+            nats = -(log_probs.exp() * log_probs).sum(-1) if entropy else torch.zeros_like(chosen)
+            return chosen, nats
+
+        if len(hidden) <= chunk:
+            return score(hidden, targets)
+        pieces = [
+            checkpoint(score, h, t, use_reentrant=False)
+            for h, t in zip(hidden.split(chunk), targets.split(chunk), strict=True)
+        ]
+        return torch.cat([p[0] for p in pieces]), torch.cat([p[1] for p in pieces])
+
+
+def _spread(values: Float[Tensor, " M"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B T"]:
+    """Values of the masked positions, in order, back to [B, T]; 0 elsewhere."""
+    return torch.zeros(mask.shape, dtype=values.dtype, device=values.device).masked_scatter(mask, values)

@@ -1,0 +1,197 @@
+"""Sampling with the policy itself, in the trainer's process: the default engine, on CPU or one GPU.
+
+Every prompt is prefilled once; its keys and values are then shared out to its G rollouts. Finished rollouts leave the
+batch. Each rollout draws its tokens with its own uniform numbers (`seeds.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+from transformers import DynamicCache
+
+from mmrl.policy.packed import Part, pack_rows
+from mmrl.policy.policy import Policy
+from mmrl.rollout.engine import Sampling
+from mmrl.rollout.sampling import draw, sampled_distribution
+from mmrl.rollout.seeds import rollout_seed, uniforms
+from mmrl.types import Completion, FinishReason, Prompt, Rollout, RolloutGroup
+
+COMPACT_BELOW = 0.9  # rows are dropped from the batch when fewer than this share of them are unfinished
+
+
+class TransformersEngine:
+    """Samples from a `Policy` with its Hugging Face modules and a key-value cache.
+
+    Given the very module that is being trained, weights need no copying: `load_weights` then only notes the version.
+    """
+
+    def __init__(self, policy: Policy, tokenizer: Any, *, run_seed: int, device: str = "cpu") -> None:
+        self._policy = policy
+        self._tokenizer = tokenizer
+        self._run_seed = run_seed
+        self._device = torch.device(device)
+        self._version = 0
+        config = policy.config
+        # A sampled placeholder would claim a picture that is not there.
+        self._banned = torch.tensor([config.image_token_id, config.video_token_id], device=self._device)
+        self._end = torch.tensor(_end_ids(policy, tokenizer), device=self._device)
+
+    def load_weights(self, weights: Iterable[tuple[str, Tensor]], *, version: int) -> None:
+        own = dict(self._policy.model.named_parameters())
+        with torch.no_grad():
+            for name, value in weights:
+                if own[name].data_ptr() != value.data_ptr():
+                    own[name].copy_(value)
+        self._version = version
+
+    @torch.no_grad()
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, *, step: int) -> list[RolloutGroup]:
+        if not prompts:
+            return []
+        was_training = self._policy.training
+        self._policy.eval()
+        try:
+            return self._generate(prompts, sampling, step)
+        finally:
+            self._policy.train(was_training)
+
+    def _generate(self, prompts: Sequence[Prompt], sampling: Sampling, step: int) -> list[RolloutGroup]:
+        size = sampling.group_size
+        seeds = [
+            rollout_seed(self._run_seed, sampling.purpose, step, prompt.sample.id, i) for prompt in prompts for i in range(size)
+        ]
+        cache, logits, following, visible = self._prefill(prompts, size)
+        tokens = _Decoded(len(seeds), sampling.max_tokens, self._device)
+        numbers = torch.stack([torch.from_numpy(uniforms(seed, sampling.max_tokens)) for seed in seeds])
+        numbers = numbers.to(self._device)  # [N, max_tokens]
+        rows = torch.arange(len(seeds), device=self._device)  # rollouts still being written
+        active = torch.ones(len(seeds), dtype=torch.bool, device=self._device)  # of `rows`
+        for t in range(sampling.max_tokens):
+            behavior = sampled_distribution(logits, sampling, self._banned)
+            chosen = draw(behavior, numbers[rows, t], greedy=sampling.temperature == 0)
+            tokens.add(rows[active], t, chosen[active], behavior[active], logits[active].log_softmax(-1))
+            ended = torch.isin(chosen, self._end)
+            if sampling.stop:
+                ended |= self._stopped(tokens, rows, sampling.stop)
+            active = active & ~ended
+            remaining = int(active.sum())
+            if remaining == 0 or t + 1 == sampling.max_tokens:
+                break
+            if remaining < COMPACT_BELOW * len(rows):
+                keep = active.nonzero().squeeze(-1)
+                cache.batch_select_indices(keep)
+                rows, chosen, following, visible = rows[keep], chosen[keep], following[keep], visible[keep]
+                active = active[keep]
+            visible = torch.cat([visible, torch.ones(len(rows), 1, dtype=torch.bool, device=self._device)], dim=1)
+            hidden = self._policy.hidden_states(
+                self._policy.family.token_embedding(self._policy.model)(chosen[:, None]),
+                positions=(following + t).expand(3, -1)[..., None],
+                attention=visible[:, None, None, :],
+                cache=cache,
+            )
+            logits = self._policy.logits(hidden[:, 0])
+        return self._groups(prompts, tokens, seeds, sampling)
+
+    def _prefill(
+        self, prompts: Sequence[Prompt], size: int
+    ) -> tuple[DynamicCache, Tensor, Int[Tensor, " N"], Bool[Tensor, "N P"]]:
+        """Every prompt once. Returns cache and last logits per rollout, next position, and which cached tokens are real."""
+        rows = [[Part(prompt=prompt, branches=(), rows=())] for prompt in prompts]
+        policy = self._policy
+        packed = pack_rows(rows, policy.family, policy.config, pad_id=self._tokenizer.pad_token_id).to(self._device)
+        cache = DynamicCache(config=self._policy.config.text_config)
+        hidden = self._policy.hidden_states(
+            self._policy.embed(packed), positions=packed.positions, attention=packed.attention, cache=cache
+        )
+        lengths = torch.tensor([len(p.token_ids) for p in prompts], device=self._device)
+        logits = self._policy.logits(hidden[torch.arange(len(prompts), device=self._device), lengths - 1])
+        real = torch.arange(packed.token_ids.shape[1], device=self._device)[None, :] < lengths[:, None]
+        last = packed.positions.masked_fill(~real[None], -1).amax(dim=(0, 2))
+        cache.batch_repeat_interleave(size)
+        return (
+            cache,
+            logits.repeat_interleave(size, dim=0),
+            (last + 1).repeat_interleave(size),
+            real.repeat_interleave(size, dim=0),
+        )
+
+    def _stopped(self, tokens: _Decoded, rows: Int[Tensor, " B"], stop: Sequence[str]) -> Bool[Tensor, " B"]:
+        """Which rows contain a stop string: only the tail that can hold it is decoded."""
+        tail = max(len(s.encode()) for s in stop) + 8  # a token is at least one byte; 8 for a character cut in two
+        texts = self._tokenizer.batch_decode([tokens.tail(int(row), tail) for row in rows])
+        return torch.tensor([any(s in text for s in stop) for text in texts], device=self._device)
+
+    def _groups(
+        self, prompts: Sequence[Prompt], tokens: _Decoded, seeds: Sequence[int], sampling: Sampling
+    ) -> list[RolloutGroup]:
+        end = set(self._end.tolist())
+        written = tokens.rows()
+        texts = self._tokenizer.batch_decode([ids[:-1] if ids[-1] in end else ids for ids, _, _ in written])
+        rollouts = []
+        for n, (ids, behavior, policy) in enumerate(written):
+            prompt = prompts[n // sampling.group_size]
+            finished = ids[-1] in end or any(s in texts[n] for s in sampling.stop)
+            completion = Completion(
+                text=texts[n],
+                token_count=len(ids),
+                finish_reason=FinishReason.STOP if finished else FinishReason.LENGTH,
+                views=prompt.views,
+            )
+            rollouts.append(
+                Rollout(
+                    completion=completion,
+                    token_ids=ids,
+                    behavior_logprobs=behavior,
+                    policy_logprobs=policy,
+                    index=n % sampling.group_size,
+                    seed=seeds[n],
+                    policy_version=self._version,
+                )
+            )
+        size = sampling.group_size
+        return [
+            RolloutGroup(prompt=prompt, rollouts=tuple(rollouts[i * size : (i + 1) * size]))
+            for i, prompt in enumerate(prompts)
+        ]
+
+
+class _Decoded:
+    """Tokens and log-probabilities of N rollouts as they are written."""
+
+    def __init__(self, count: int, width: int, device: torch.device) -> None:
+        self._ids = torch.zeros(count, width, dtype=torch.long, device=device)
+        self._behavior = torch.zeros(count, width, device=device)
+        self._policy = torch.zeros(count, width, device=device)
+        self._lengths = torch.zeros(count, dtype=torch.long, device=device)
+
+    def add(self, rows: Tensor, t: int, chosen: Tensor, behavior: Tensor, policy: Tensor) -> None:
+        """Token t of these rows, with the distributions it was drawn from and that the policy had."""
+        self._ids[rows, t] = chosen
+        self._behavior[rows, t] = behavior.gather(-1, chosen[:, None]).squeeze(-1)
+        self._policy[rows, t] = policy.gather(-1, chosen[:, None]).squeeze(-1)
+        self._lengths[rows] = t + 1
+
+    def tail(self, row: int, count: int) -> list[int]:
+        """The last tokens of one rollout."""
+        length = int(self._lengths[row])
+        return [int(i) for i in self._ids[row, max(0, length - count) : length]]
+
+    def rows(self) -> list[tuple[tuple[int, ...], tuple[float, ...], tuple[float, ...]]]:
+        """(token ids, behaviour log-probabilities, policy log-probabilities) per rollout, each of its own length."""
+        columns = zip(
+            self._ids.tolist(), self._behavior.tolist(), self._policy.tolist(), self._lengths.tolist(), strict=True
+        )
+        return [(tuple(ids[:n]), tuple(behavior[:n]), tuple(policy[:n])) for ids, behavior, policy, n in columns]
+
+
+def _end_ids(policy: Policy, tokenizer: Any) -> list[int]:
+    """Token ids that end a completion: what the model's generation config says, and the tokenizer's end token."""
+    generation = getattr(policy.model, "generation_config", None)
+    listed = getattr(generation, "eos_token_id", None)
+    ids = listed if isinstance(listed, list) else [listed]
+    return sorted({int(i) for i in [*ids, tokenizer.eos_token_id] if i is not None})
