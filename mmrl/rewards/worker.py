@@ -1,0 +1,156 @@
+"""The child process that rewards run in when their time is not bounded: started bare, killed when it is late.
+
+`serve(FD)` in a new Python talks over the socket FD: first a `Hello`, then one `Call` after the other, each
+answered before the next is sent. It imports no torch, ends when its parent does, and a call that outlives its limit by
+far ends the process from inside too, so that an orphan in an endless loop does not stay.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pickle
+import signal
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+from mmrl.errors import MmrlError
+from mmrl.rewards.reward import Reward
+from mmrl.types import Completion, RewardStatus, Sample, Score
+
+ORPHAN_GRACE_SECONDS = 5.0
+_FRAMES_KEPT = 4  # samples whose decoded frames stay in memory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hello:
+    """What a worker must know before its first call."""
+
+    rewards: tuple[bytes, ...]  # pickled `Reward`s; calls name them by position
+    names: tuple[str, ...]  # for messages
+    frames: str  # "module:function", (sample) → decoded frames; empty: there is none
+    memory_bytes: int  # address space the process may use; 0: no limit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    reward: int  # position in `Hello.rewards`
+    completion: Completion
+    sample: Sample
+    timeout_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of a call."""
+
+    score: Score | None  # None: it failed
+    status: RewardStatus = RewardStatus.OK
+    error: str = ""
+    defect: bool = False  # the reward says that the sample cannot be scored at all
+    seconds: float = 0.0
+
+
+def call_reward(
+    reward: Reward, completion: Completion, sample: Sample, frames: Callable[[Sample], Sequence[Any]] | None = None
+) -> Outcome:
+    """Run one reward; whatever it raises becomes an `Outcome`."""
+    start = time.perf_counter()
+    try:
+        result: object
+        if reward.needs_frames:
+            if frames is None:
+                raise ValueError("it asks for frames, and the scorer was given no frame loader")
+            pictures = frames(sample)
+            start = time.perf_counter()
+            result = reward.function(completion, sample, frames=pictures)  # type: ignore[call-arg]
+        else:
+            result = reward.function(completion, sample)
+        score = reward.checked(result)
+    except MmrlError as error:
+        return _failure(str(error), start, defect=True)
+    except Exception as error:  # whatever it is, it is this reward's failure on this completion
+        return _failure(f"{type(error).__name__}: {str(error)[:500]}", start)
+    return Outcome(score=score, seconds=time.perf_counter() - start)
+
+
+def _failure(message: str, start: float, *, defect: bool = False) -> Outcome:
+    seconds = time.perf_counter() - start
+    return Outcome(score=None, status=RewardStatus.ERROR, error=message, defect=defect, seconds=seconds)
+
+
+class _Frames:
+    """Decoded frames of the last few samples: the completions of a group arrive together."""
+
+    def __init__(self, path: str) -> None:
+        module, _, name = path.partition(":")
+        self._load: Callable[[Sample], Sequence[Any]] = getattr(importlib.import_module(module), name)
+        self._kept: OrderedDict[str, Sequence[Any]] = OrderedDict()
+
+    def __call__(self, sample: Sample) -> Sequence[Any]:
+        if sample.id not in self._kept:
+            self._kept[sample.id] = self._load(sample)
+            if len(self._kept) > _FRAMES_KEPT:
+                self._kept.popitem(last=False)
+        return self._kept[sample.id]
+
+
+def serve(descriptor: int) -> None:
+    """Answer calls until the parent closes the connection."""
+    connection = Connection(descriptor)
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    hello: Hello = connection.recv()
+    rewards: dict[int, Reward] = {}
+    frames = None
+    name = ""
+    try:
+        _limit_memory(hello.memory_bytes)
+        for number, pickled in enumerate(hello.rewards):
+            name = hello.names[number]
+            rewards[number] = pickle.loads(pickled)  # written by our own parent
+            prepare = getattr(rewards[number].function, "prepare", None)
+            if prepare is not None:
+                prepare()
+        name = "frame loader"
+        frames = _Frames(hello.frames) if hello.frames else None
+    except Exception as error:  # said to the parent, which raises it
+        connection.send(f"{name!r} does not load in a process of its own: {type(error).__name__}: {error}")
+        return
+    connection.send(None)
+    while True:
+        try:
+            call: Call = connection.recv()
+        except (EOFError, OSError):
+            return
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # the default action ends the process, even inside C code
+        signal.setitimer(signal.ITIMER_REAL, call.timeout_seconds + ORPHAN_GRACE_SECONDS)
+        outcome = call_reward(rewards[call.reward], call.completion, call.sample, frames)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        _send(connection, outcome)
+
+
+def _send(connection: Connection, outcome: Outcome) -> None:
+    try:
+        connection.send(outcome)
+    except (OSError, EOFError):
+        os._exit(0)
+    except Exception as error:  # details that do not pickle
+        connection.send(_failure(f"its details cannot leave the process: {error}", time.perf_counter()))
+
+
+def _end_with_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.killpg(0, signal.SIGKILL)
+
+
+def _limit_memory(limit: int) -> None:
+    if limit:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
