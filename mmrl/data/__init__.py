@@ -1,0 +1,1 @@
+"""From files to samples: manifests, pictures, and the recipes that build a data set."""

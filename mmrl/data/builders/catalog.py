@@ -1,0 +1,30 @@
+"""The builders by name. To add one: a file beside this one, and a line in `BUILDERS`.
+
+A builder is a function `(options, *, seed) -> Source`. It reads or generates rows one after the other, imports what it
+needs inside the function, refuses a source it cannot read with a DataError, and yields a `Dropped` for every row that
+it leaves out. Splits, duplicates, files and the lock are the work of `build_recipe`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from pydantic import BaseModel
+
+from mmrl.data.builders.digits import DigitsOptions, build_digits
+from mmrl.data.source import Source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Builder:
+    """One kind of source."""
+
+    options: type[BaseModel]  # what a recipe may set
+    build: Callable[..., Source]  # (options, *, seed)
+    revision: int  # raise it whenever the same recipe begins to give other files
+
+
+BUILDERS: Mapping[str, Builder] = {
+    "digits": Builder(options=DigitsOptions, build=build_digits, revision=1),
+}

@@ -1,0 +1,80 @@
+"""Assigning rows to splits: stratified, reproducible, and never the same media on two sides.
+
+Which rows fall together is decided by the seed and by what a row *is* (its key), not by its place in the list: adding
+rows leaves the order among the others as it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+
+from mmrl.errors import DataError
+
+
+def assign_splits(
+    keys: Sequence[str],
+    strata: Sequence[str],
+    units: Sequence[int],
+    shares: Mapping[str, float],
+    *,
+    seed: int,
+) -> list[str]:
+    """The split of each row.
+
+    keys: unique name per row. strata: rows of a stratum spread over the splits in proportion. units: rows with equal
+    numbers stay together (see `connected`). shares: split → relative size; {train: 8, test: 2} and {train: 0.8, test:
+    0.2} mean the same.
+
+    Units are dealt out stratum by stratum, each to the split that is furthest behind its share of all rows dealt so
+    far. No split is ever more than one unit ahead, so where all units are single rows and the shares come out whole,
+    the sizes are exact.
+    """
+    members: dict[int, list[int]] = defaultdict(list)
+    for row, unit in enumerate(units):
+        members[unit].append(row)
+    whole = sum(shares.values())
+    given = dict.fromkeys(shares, 0)
+    dealt = 0
+    assigned = [""] * len(keys)
+
+    def turn(rows: list[int]) -> tuple[str, int, str]:
+        return strata[rows[0]], -len(rows), shuffle_key(keys[rows[0]], seed)
+
+    for rows in sorted(members.values(), key=turn):
+        dealt += len(rows)
+        target = max(shares, key=lambda split: shares[split] / whole * dealt - given[split])
+        given[target] += len(rows)
+        for row in rows:
+            assigned[row] = target
+    empty = [split for split, count in given.items() if count == 0]
+    if empty:
+        raise DataError(
+            f"no row is left for split {', '.join(empty)}: {len(keys)} rows in {len(members)} units that must stay "
+            f"together cannot be divided as {dict(shares)}. Give it a larger share, or remove it"
+        )
+    return assigned
+
+
+def shuffle_key(key: str, seed: int) -> str:
+    """Sorting by this shuffles, the same way on every machine and Python version."""
+    return hashlib.sha256(f"{seed}\0{key}".encode()).hexdigest()
+
+
+def connected(labels: Sequence[Iterable[Hashable]]) -> list[int]:
+    """For each row the number of its unit: rows that share a label, directly or through other rows, have one unit."""
+    parent = list(range(len(labels)))
+
+    def root(row: int) -> int:
+        while parent[row] != row:
+            parent[row] = parent[parent[row]]
+            row = parent[row]
+        return row
+
+    first: dict[Hashable, int] = {}
+    for row, names in enumerate(labels):
+        for name in names:
+            a, b = root(first.setdefault(name, row)), root(row)
+            parent[max(a, b)] = min(a, b)
+    return [root(row) for row in range(len(labels))]
