@@ -2,12 +2,12 @@
 
 Rule of the denominators: every sample counts. One that could not be asked or scored (a picture that will not open, a
 group that was dropped) is wrong in accuracy and pass@k, is listed with its reason, and is never left out of a mean that
-models are compared by.
+models are compared by. So does every completion: one that a failing reward took out of its group is a wrong one.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from statistics import fmean
 from typing import Protocol
@@ -16,11 +16,12 @@ from mmrl.errors import DataError
 from mmrl.evaluation.estimators import Interval, bootstrap, majority_at_k, pass_at_k
 from mmrl.evaluation.result import EvaluationResult, EvaluationSettings, SampleRow, TaskSummary
 from mmrl.progress import Progress, SilentProgress
+from mmrl.rewards.answer import find_answer
 from mmrl.rollout.engine import RolloutEngine, Sampling
 from mmrl.types import Dropped, Prompt, RewardStatus, RolloutGroup, Sample, ScoredGroup
 
 Render = Callable[[Sequence[Sample]], tuple[list[Prompt], list[Dropped]]]
-AnswerOf = Callable[[str], str | None]  # completion text → its answer; None: it gives none
+AnswerOf = Callable[[str], str | None]  # completion text → the answer it votes for; None: it has no vote
 
 
 class Scorer(Protocol):
@@ -29,9 +30,10 @@ class Scorer(Protocol):
     def score(self, groups: Sequence[RolloutGroup]) -> tuple[list[ScoredGroup], list[Dropped]]: ...
 
 
-def whole_text(text: str) -> str | None:
-    """The completion itself is its answer."""
-    return text.strip() or None
+def tagged_answer(text: str) -> str | None:
+    """The content of the completion's answer block, in lower case and with single spaces."""
+    answer = find_answer(text).valid
+    return " ".join(answer.lower().split()) or None if answer else None
 
 
 def evaluate(
@@ -41,7 +43,7 @@ def evaluate(
     engine: RolloutEngine,
     scorer: Scorer,
     settings: EvaluationSettings,
-    answer_of: AnswerOf = whole_text,
+    answer_of: AnswerOf = tagged_answer,
     progress: Progress | None = None,
 ) -> EvaluationResult:
     """Accuracy, pass@k, majority@k, format, length, truncation; per task and overall, with intervals over samples.
@@ -76,7 +78,9 @@ def summarise(rows: Sequence[SampleRow], settings: EvaluationSettings) -> TaskSu
         return pass_at_k(samples=n, correct=correct, k=k)
 
     def voted(row: SampleRow, k: int) -> float:
-        return majority_at_k(row.sampled_answers, row.sampled_accuracies, k=k) if row.sampled_answers else 0.0
+        missing = n - len(row.sampled_accuracies)
+        answers, accuracies = (*row.sampled_answers, *[None] * missing), (*row.sampled_accuracies, *[0.0] * missing)
+        return majority_at_k(answers, accuracies, k=k)
 
     answered = [row for row in rows if row.dropped is None]
     reasons = Counter(f"{row.dropped.stage}: {row.dropped.reason}" for row in rows if row.dropped)
@@ -104,20 +108,23 @@ def _evaluate_batch(
     answer_of: AnswerOf,
 ) -> Iterator[SampleRow]:
     prompts, unrendered = render(batch)  # once, for both passes
-    dropped = {drop.sample_id: drop for drop in unrendered}
+    drops: dict[str, list[Dropped]] = defaultdict(list)
+    for drop in unrendered:
+        drops[drop.sample_id].append(drop)
     passes: list[dict[str, ScoredGroup]] = []
     for sampling in _passes(settings):
         scored, unscored = scorer.score(engine.generate(prompts, sampling, step=0))
         passes.append({group.group.prompt.sample.id: group for group in scored})
-        for drop in unscored:
-            dropped.setdefault(drop.sample_id, drop)
+        for drop in unscored:  # a whole group, or a single completion of one
+            drops[drop.sample_id].append(drop)
     for sample in batch:
         found = [groups[sample.id] for groups in passes if sample.id in groups]
-        if sample.id in dropped or len(found) < len(passes):
-            unexplained = Dropped(sample_id=sample.id, stage="rollout", reason="no rollouts came back")
-            yield SampleRow(id=sample.id, task=sample.task, dropped=dropped.get(sample.id, unexplained))
+        reasons = drops[sample.id]
+        if len(found) == len(passes):
+            yield _row(sample, found, answer_of, left_out=len(reasons))
         else:
-            yield _row(sample, found, answer_of)
+            unexplained = Dropped(sample_id=sample.id, stage="rollout", reason="no rollouts came back")
+            yield SampleRow(id=sample.id, task=sample.task, dropped=reasons[0] if reasons else unexplained)
 
 
 def _passes(settings: EvaluationSettings) -> Iterator[Sampling]:
@@ -141,7 +148,7 @@ def _passes(settings: EvaluationSettings) -> Iterator[Sampling]:
         )
 
 
-def _row(sample: Sample, passes: Sequence[ScoredGroup], answer_of: AnswerOf) -> SampleRow:
+def _row(sample: Sample, passes: Sequence[ScoredGroup], answer_of: AnswerOf, *, left_out: int) -> SampleRow:
     greedy = passes[0]
     rollout = greedy.group.rollouts[0]
     sampled = [
@@ -160,7 +167,7 @@ def _row(sample: Sample, passes: Sequence[ScoredGroup], answer_of: AnswerOf) -> 
         greedy_truncated=rollout.truncated,
         sampled_accuracies=tuple(accuracy for _, accuracy in sampled),
         sampled_answers=tuple(answer for answer, _ in sampled),
-        reward_failures=sum(result.status is not RewardStatus.OK for result in results),
+        reward_failures=left_out + sum(result.status is not RewardStatus.OK for result in results),
     )
 
 

@@ -50,9 +50,9 @@ class SampleRow:
     greedy_format: float = 0.0  # in [0, 1]
     greedy_tokens: int = 0  # end token included
     greedy_truncated: bool = False
-    sampled_accuracies: tuple[float, ...] = ()  # per completion of the sampled pass
+    sampled_accuracies: tuple[float, ...] = ()  # per scored completion of the sampled pass; those missing are wrong
     sampled_answers: tuple[str | None, ...] = ()  # the answer each of them gave; None: none could be found
-    reward_failures: int = 0  # rewards that raised or timed out on its completions; they scored 0
+    reward_failures: int = 0  # rewards that raised or timed out on its completions, which count as wrong
     dropped: Dropped | None = None  # why it could not be asked or scored
 
 

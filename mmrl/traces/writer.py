@@ -7,11 +7,11 @@ checkpoint and writes them again ends with the files an uninterrupted run would 
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from mmrl.data.atomic import write_atomically
 from mmrl.traces.codec import encode_line
 from mmrl.traces.record import TraceDrop, TraceGroup, TraceRollout
 from mmrl.types import Dropped, ScoredGroup
@@ -56,18 +56,12 @@ class TraceWriter:
         """
         streams = streams or {}
         _check_shapes(groups, advantages, streams)
-        lines = [encode_line(record) for record in _records(step, groups, advantages, dropped, dropped_groups, streams)]
-        path = step_path(self._folder, step)
-        unfinished = path.with_suffix(".unfinished")
-        with unfinished.open("wb") as file:
-            file.writelines(lines)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
+        records = _records(step, groups, advantages, dropped, dropped_groups, streams)
+        write_atomically(step_path(self._folder, step), b"".join(encode_line(record) for record in records))
 
     def discard_from(self, step: int) -> None:
         """Remove `step` and all later ones: the run goes on from a checkpoint made before them."""
-        for unfinished in self._folder.glob("step_*.unfinished"):
+        for unfinished in self._folder.glob(".step_*.tmp"):  # left by a process that was killed while it wrote
             unfinished.unlink()
         for found, path in reversed(step_files(self._folder).items()):  # from the end: killed midway, no gap is left
             if found >= step:

@@ -17,6 +17,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from mmrl.data.atomic import write_atomically
 from mmrl.errors import RunError, unknown_name
 from mmrl.types import Dropped, RewardStatus, ScoredGroup
 
@@ -62,13 +63,18 @@ METRICS: dict[str, Metric] = {
     ),
     "reward/<name>_failed": Metric(
         unit="rollouts",
-        formula="how many completions made that reward raise, or return no number",
-        reading="Should be 0. They scored 0; the trace has the error.",
+        formula="completions on which that reward raised, gave no number, or ran out of time",
+        reading="Should be 0. They earned nothing by it; the trace has the error.",
     ),
     "reward/<name>_timeouts": Metric(
         unit="rollouts",
-        formula="how many completions ran into that reward's time limit",
-        reading="Should be 0. They scored 0; raise timeout_seconds if the reward is slow but right.",
+        formula="those of the failed that ran out of time",
+        reading="Should be 0. Raise timeout_seconds if the reward is slow but right.",
+    ),
+    "reward/<name>_cost": Metric(
+        unit="the reward's own",
+        formula="sum over the step of what that reward reports as its cost; absent where it reports none",
+        reading="What a judge behind an interface is charging.",
     ),
     # ── what there is to learn ──
     "group/no_signal_fraction": Metric(
@@ -119,8 +125,8 @@ METRICS: dict[str, Metric] = {
     ),
     "rollout/dropped_<stage>": Metric(
         unit="samples",
-        formula="samples left out at that stage: media, rollout, reward or filter; absent when none",
-        reading="Media and reward should be 0; the trace says why, sample by sample. Filter is the algorithm's choice.",
+        formula="samples (reward: also single rollouts) left out at that stage: media, rollout, reward or filter",
+        reading="Absent when none. Media and reward should be; the trace says why. Filter is the algorithm's choice.",
     ),
     # ── how the policy moves ──
     "policy/entropy_mean": Metric(
@@ -224,6 +230,14 @@ METRICS: dict[str, Metric] = {
     "time/<part>_seconds": Metric(
         unit="seconds", formula="wall time of another part of the step", reading="Evaluation, checkpoints and the like."
     ),
+    "time/reward_<name>_ms": Metric(
+        unit="milliseconds", formula="mean time of a call of that reward", reading="Which reward is the slow one."
+    ),
+    "time/reward_<name>_max_ms": Metric(
+        unit="milliseconds",
+        formula="slowest call of that reward in the step",
+        reading="Near its timeout_seconds: completions exist on which it hangs.",
+    ),
     "time/tokens_per_second": Metric(
         unit="tokens/s", formula="completion tokens / step_seconds", reading="Throughput of the whole step."
     ),
@@ -280,9 +294,7 @@ class MetricsLog:
         """Remove `step` and all later ones: the run goes on from a checkpoint made before them."""
         lines = self._path.read_bytes().splitlines(keepends=True)
         kept = [line for line in lines if line.endswith(b"\n") and json.loads(line)["step"] < step]
-        unfinished = self._path.with_suffix(".unfinished")
-        unfinished.write_bytes(b"".join(kept))
-        unfinished.replace(self._path)
+        write_atomically(self._path, b"".join(kept))
         self._last = json.loads(kept[-1])["step"] if kept else None
 
 
@@ -329,7 +341,7 @@ def _reward_metrics(scored: Sequence[ScoredGroup]) -> dict[str, float]:
     for name in sorted({name for name, _ in results}):
         own = [result for key, result in results if key == name]
         values.setdefault(f"reward/{name}_mean", fmean(result.value for result in own))
-        values[f"reward/{name}_failed"] = float(sum(result.status is RewardStatus.ERROR for result in own))
+        values[f"reward/{name}_failed"] = float(sum(result.status is not RewardStatus.OK for result in own))
         values[f"reward/{name}_timeouts"] = float(sum(result.status is RewardStatus.TIMEOUT for result in own))
     return values
 

@@ -58,7 +58,9 @@ def test_a_resumed_run_leaves_the_files_of_an_uninterrupted_one(tmp_path: Path) 
     killed = TraceWriter(tmp_path / "killed" / "traces")
     for step in range(4):  # the checkpoint was made after step 1; steps 2 and 3 are to be done again
         write_step(killed, step)
-    (tmp_path / "killed" / "traces" / "step_000004.unfinished").write_bytes(b'{"schema":1,"ki')  # killed while writing
+    (tmp_path / "killed" / "traces" / ".step_000004.jsonl.5d0c.tmp").write_bytes(
+        b'{"schema":1,"ki'
+    )  # killed while writing
     resumed = TraceWriter(tmp_path / "killed" / "traces")
     resumed.discard_from(2)
     assert TraceReader(tmp_path / "killed").steps() == [0, 1]

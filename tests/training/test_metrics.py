@@ -148,7 +148,7 @@ def test_rewards_that_failed_are_counted_and_only_those_asked_are_averaged() -> 
     other = ScoredGroup(group=base.group, results=(broken, broken), totals=(0, 0), accuracy=(0, 0), format=(1, 1))
     values = rollout_metrics([group, other])
     assert values["reward/iou_mean"] == 0.5
-    assert (values["reward/slow_failed"], values["reward/slow_timeouts"]) == (2, 1)
+    assert (values["reward/slow_failed"], values["reward/slow_timeouts"]) == (3, 1)
 
 
 def test_a_step_in_which_everything_was_dropped_has_counts_only() -> None:

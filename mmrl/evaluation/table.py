@@ -1,0 +1,118 @@
+"""Tables people read: one evaluation, or a model before and after, as aligned text or as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mmrl.evaluation.compare import Comparison, TaskComparison
+from mmrl.evaluation.estimators import Interval
+from mmrl.evaluation.result import EvaluationResult, TaskSummary
+
+ALL = "all"  # the row of all tasks together
+
+Rows = list[list[str]]  # the first is the head
+
+
+def text_table(rows: Rows) -> str:
+    """Columns aligned by spaces: the first to the left, numbers to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "  ".join(cell.rjust(width) if column else cell.ljust(width) for column, (cell, width) in enumerate(cells))
+        for cells in (list(zip(row, widths, strict=True)) for row in rows)
+    ]
+    return "\n".join([lines[0], "  ".join("─" * width for width in widths), *lines[1:]]).rstrip()
+
+
+def markdown_table(rows: Rows) -> str:
+    """The same as a Markdown table; a bar inside a cell is escaped."""
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return "\n".join([lines[0], "|---|" + "---:|" * (len(rows[0]) - 1), *lines[1:]])
+
+
+def result_rows(result: EvaluationResult) -> Rows:
+    """One model: accuracy with its interval, pass@k, format, length, truncation, and what was dropped."""
+    ks = sorted(result.overall.pass_at)
+    head = ["task", "samples", "accuracy", *(f"pass@{k}" for k in ks), "format", "tokens", "truncated"]
+    with_drops = result.overall.dropped > 0
+    rows = [[*head, "dropped"] if with_drops else head]
+    for name, summary in _named(result):
+        row = [
+            name,
+            str(summary.samples),
+            with_interval(summary.accuracy),
+            *(percent(summary.pass_at[k].value) for k in ks),
+            percent(summary.format_rate),
+            f"{summary.length_mean:.1f}",
+            percent(summary.truncated_fraction),
+        ]
+        rows.append([*row, str(summary.dropped)] if with_drops else row)
+    return rows
+
+
+def comparison_rows(before: EvaluationResult, after: EvaluationResult, comparison: Comparison) -> Rows:
+    """Two models side by side: accuracies with intervals, their paired difference, its p-value and the flips."""
+    largest = max(set(before.overall.pass_at) & set(after.overall.pass_at), default=None)
+    head = ["task", "samples", "before", "after", "difference", "p", "won", "lost"]
+    rows = [head if largest is None else [*head, f"pass@{largest} before", f"pass@{largest} after"]]
+    olds, news = dict(_named(before)), dict(_named(after))
+    for name, paired in _compared(comparison):
+        old, new = olds[name], news[name]
+        row = [
+            name,
+            str(paired.samples),
+            with_interval(old.accuracy),
+            with_interval(new.accuracy),
+            points(paired.difference),
+            p_value(paired.p_value),
+            str(len(paired.won)),
+            str(len(paired.lost)),
+        ]
+        if largest is not None:
+            row += [percent(old.pass_at[largest].value), percent(new.pass_at[largest].value)]
+        rows.append(row)
+    return rows
+
+
+def notes(result: EvaluationResult) -> list[str]:
+    """What a reader of the figures must know: dropped samples with their reasons, rewards that failed."""
+    summary = result.overall
+    found = [
+        f"{count} of {summary.samples} samples dropped ({reason}); they count as wrong."
+        for reason, count in summary.drop_reasons.items()
+    ]
+    if summary.reward_failures:
+        found.append(
+            f"{summary.reward_failures} rewards failed or timed out; those completions earned nothing by them."
+        )
+    return found
+
+
+def percent(value: float) -> str:
+    """0.934 → "93.4 %"."""
+    return f"{100 * value:.1f} %"
+
+
+def with_interval(interval: Interval) -> str:
+    """ "93.4 % [91.0, 95.6]"."""
+    return f"{percent(interval.value)} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+
+
+def points(interval: Interval) -> str:
+    """A difference in percentage points: "+51.2 [+46.0, +56.1]"."""
+    return f"{100 * interval.value:+.1f} [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"
+
+
+def p_value(value: float) -> str:
+    """Three decimals, and never a zero that it is not."""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _named(result: EvaluationResult) -> Sequence[tuple[str, TaskSummary]]:
+    """Tasks, then all together where there is more than one."""
+    tasks = list(result.tasks.items())
+    return tasks if len(tasks) == 1 else [*tasks, (ALL, result.overall)]
+
+
+def _compared(comparison: Comparison) -> Sequence[tuple[str, TaskComparison]]:
+    tasks = list(comparison.tasks.items())
+    return tasks if len(tasks) == 1 else [*tasks, (ALL, comparison.overall)]
