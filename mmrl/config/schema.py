@@ -101,7 +101,7 @@ class ColdStartConfig(Section):
     samples_per_step: Positive = 64
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     warmup_steps: Annotated[int, Field(ge=0)] = 10
-    thoughts: tuple[str, ...] = Field(
+    thoughts: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
         ("Let me look at the picture.",),
         description="reasoning written into the targets, one drawn per sample; `{answer}` stands for the option's text",
     )
@@ -110,6 +110,9 @@ class ColdStartConfig(Section):
 class RolloutConfig(Section):
     engine: Literal["transformers", "scripted"] = "transformers"
     prompts_per_step: Positive = 16
+    max_refills: Annotated[int, Field(ge=0)] = Field(
+        3, description="rounds of asking further samples in place of dropped groups (broken media, filters)"
+    )
     group_size: Annotated[int, Field(ge=1)] = Field(8, description="rollouts per prompt (G)")
     max_tokens: Positive = Field(256, description="longest completion, end token included")
     temperature: Annotated[float, Field(gt=0)] = 1.0
@@ -137,7 +140,9 @@ class TrainConfig(Section):
 
 class EvaluationConfig(Section):
     samples_per_prompt: Positive = Field(4, description="completions per sample for pass@k; accuracy is greedy")
-    ks: tuple[Positive, ...] = Field((1, 4), description="which pass@k; each at most samples_per_prompt")
+    ks: Annotated[tuple[Positive, ...], Field(min_length=1)] = Field(
+        (1, 4), description="which pass@k; each at most samples_per_prompt"
+    )
     temperature: Annotated[float, Field(gt=0)] = 1.0
     every: Annotated[int, Field(ge=0)] = Field(0, description="steps between evaluations on validation; 0: never")
     limit: Positive | None = Field(None, description="evaluate on the first n samples only")

@@ -1,0 +1,58 @@
+"""`mmrl`: the table of commands. Each lives in its own file and loads what it needs when it is called.
+
+To add a command: a file in this folder with one function (or a `typer.Typer` for a group), and a line below. Import
+nothing heavy at the top of that file: `mmrl --help` reads them all and has half a second.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Annotated
+
+import typer
+
+from mmrl import __version__
+from mmrl.cli import config
+from mmrl.cli.outcome import finish
+
+COMMANDS: dict[str, Callable[..., None]] = {}
+
+GROUPS: dict[str, typer.Typer] = {
+    "config": config.app,
+}
+
+app = typer.Typer(
+    name="mmrl",
+    help="Fine-tune vision-language models by reinforcement learning with verifiable rewards.",
+    no_args_is_help=True,
+    rich_markup_mode=None,  # plain help: it can be piped, quoted and read on any terminal
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+for _name, _command in COMMANDS.items():
+    app.command(_name)(_command)
+for _name, _group in GROUPS.items():
+    app.add_typer(_group, name=_name)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"mmrl {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code (`outcome.py`)."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    return finish(lambda: app(args=given, prog_name="mmrl", standalone_mode=False))

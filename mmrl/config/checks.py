@@ -1,0 +1,152 @@
+"""What must fit together between keys and with the catalogues. The schema checks one key at a time; this file the rest.
+
+A check is a function from the sections it needs to the mistakes in them. It runs when those sections are sound by
+themselves, so that all mistakes of a config come out at once, whatever else is wrong with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmrl.config.paths import names_shipped_recipe
+from mmrl.config.schema import (
+    ColdStartConfig,
+    DataConfig,
+    EvaluationConfig,
+    ModelConfig,
+    RewardConfig,
+    RolloutConfig,
+    TrainConfig,
+)
+from mmrl.config.tree import KeyPath
+from mmrl.errors import ConfigError, unknown_name
+
+Mistake = tuple[KeyPath, str]  # the key, and what is wrong with it
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check and the sections it reads, in the order of the function's arguments."""
+
+    sections: tuple[str, ...]
+    find: Callable[..., Iterator[Mistake]]
+
+
+def warmup_ends_within_training(train: TrainConfig) -> Iterator[Mistake]:
+    if train.warmup_steps > train.steps:
+        yield ("train", "warmup_steps"), _too_long(train.warmup_steps, "train.steps", train.steps)
+
+
+def warmup_ends_within_cold_start(sft: ColdStartConfig | None) -> Iterator[Mistake]:
+    if sft is not None and sft.warmup_steps > sft.steps:
+        yield ("sft", "warmup_steps"), _too_long(sft.warmup_steps, "sft.steps", sft.steps)
+
+
+def _too_long(warmup: int, key: str, steps: int) -> str:
+    return f"{warmup} is more than {key} ({steps}), so that the learning rate never gets there; lower it"
+
+
+def something_trains(train: TrainConfig) -> Iterator[Mistake]:
+    if {"vision", "projector", "language"} <= set(train.freeze):
+        yield ("train", "freeze"), "freezes every part of the model, so that nothing would train; leave one out"
+
+
+def prompts_split_into_minibatches(rollout: RolloutConfig, train: TrainConfig) -> Iterator[Mistake]:
+    prompts, parts = rollout.prompts_per_step, train.minibatches
+    if prompts % parts:
+        text = f"{parts} minibatches of equal size cannot be made of rollout.prompts_per_step ({prompts}) prompts"
+        yield ("train", "minibatches"), text
+
+
+def pixels_in_order(model: ModelConfig) -> Iterator[Mistake]:
+    low, high = model.min_pixels, model.max_pixels
+    if low is not None and high is not None and low > high:
+        yield ("model", "min_pixels"), f"{low} is more than model.max_pixels ({high})"
+
+
+def tiny_model_has_whole_heads(model: ModelConfig) -> Iterator[Mistake]:
+    tiny = model.tiny
+    if tiny is None:
+        return
+    if tiny.hidden_size % tiny.heads:
+        yield ("model", "tiny", "heads"), f"{tiny.heads} does not divide model.tiny.hidden_size ({tiny.hidden_size})"
+    if tiny.heads % tiny.key_value_heads:
+        text = f"{tiny.key_value_heads} does not divide model.tiny.heads ({tiny.heads})"
+        yield ("model", "tiny", "key_value_heads"), text
+
+
+def evaluation_has_data(data: DataConfig, evaluation: EvaluationConfig) -> Iterator[Mistake]:
+    if evaluation.every and data.train is not None and data.validation is None:
+        text = "evaluates during training on data.validation, which is not given; give it, or set evaluation.every to 0"
+        yield ("evaluation", "every"), text
+
+
+def rewards_can_be_built(rewards: Mapping[str, tuple[RewardConfig, ...]]) -> Iterator[Mistake]:
+    if not rewards:
+        yield ("rewards",), "names no task; the set named `default` serves every task without one of its own"
+    for task, rewards_of_task in rewards.items():
+        if not rewards_of_task:
+            yield ("rewards", task), "has no reward; give at least one"
+        for index, reward in enumerate(rewards_of_task):
+            for key, text in _reward_mistakes(reward):
+                yield ("rewards", task, index, key), text
+
+
+def _reward_mistakes(config: RewardConfig) -> Iterator[tuple[str, str]]:
+    from mmrl.rewards.catalog import REWARDS, reward
+
+    if config.path is not None:
+        if config.path.count(":") != 1:
+            yield "path", f"{config.path!r} is not of the form package.module:function"
+    elif config.name not in REWARDS:
+        yield "name", unknown_name("reward", str(config.name), REWARDS)
+    else:
+        try:
+            reward(config.name, **config.options)
+        except ConfigError as error:
+            yield "options", str(error)
+
+
+def recipe_is_sound(data: DataConfig) -> Iterator[Mistake]:
+    from mmrl.data.recipe_file import load_recipe
+
+    if data.recipe is not None and (names_shipped_recipe(data.recipe) or Path(data.recipe).exists()):
+        try:
+            load_recipe(data.recipe)
+        except ConfigError as error:
+            yield ("data", "recipe"), str(error)
+
+
+def algorithm_can_be_built(algorithm: str | Mapping[str, Any]) -> Iterator[Mistake]:
+    from mmrl.algorithms.build import build_algorithm
+
+    try:
+        build_algorithm(algorithm)
+    except ConfigError as error:
+        head, _, text = str(error).partition(": ")  # its messages begin with the key, as ours do
+        at_key = head.split(".")[0] == "algorithm"
+        yield tuple(head.split(".")) if at_key else ("algorithm",), text if at_key else str(error)
+
+
+CHECKS: tuple[Check, ...] = (
+    Check(("model",), pixels_in_order),
+    Check(("model",), tiny_model_has_whole_heads),
+    Check(("data",), recipe_is_sound),
+    Check(("rewards",), rewards_can_be_built),
+    Check(("sft",), warmup_ends_within_cold_start),
+    Check(("algorithm",), algorithm_can_be_built),
+    Check(("train",), warmup_ends_within_training),
+    Check(("train",), something_trains),
+    Check(("rollout", "train"), prompts_split_into_minibatches),
+    Check(("data", "evaluation"), evaluation_has_data),
+)
+
+
+def mistakes(sections: Mapping[str, Any]) -> Iterator[Mistake]:
+    """What is wrong between the sections that are sound by themselves (the others are absent from `sections`)."""
+    for check in CHECKS:
+        if all(name in sections for name in check.sections):
+            yield from check.find(*(sections[name] for name in check.sections))
