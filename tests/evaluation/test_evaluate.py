@@ -48,7 +48,8 @@ def test_figures_by_hand() -> None:
     assert list(result.tasks) == ["choice", "count"]
     assert [row.greedy_accuracy for row in result.rows] == [1, 0, 1, 0, 0]
     assert (choice.accuracy.value, choice.samples, choice.dropped) == (0.5, 2, 0)
-    assert choice.sampled_accuracy is not None and choice.sampled_accuracy.value == (1 + 1 / 4) / 2
+    assert choice.sampled_accuracy is not None
+    assert choice.sampled_accuracy.value == (1 + 1 / 4) / 2
     assert {k: interval.value for k, interval in choice.pass_at.items()} == {1: (1 + 0.25) / 2, 2: (1 + 0.5) / 2}
     # Majority of 2 of B, A, A, A: 3 pairs AA, 3 pairs AB that tie → 1 / 4.
     assert {k: interval.value for k, interval in choice.majority_at.items()} == {1: 0.625, 2: (1 + 0.25) / 2}
@@ -113,7 +114,7 @@ class LeavingOutScorer(ChoiceScorer):
     """A reward that fails on the third completion takes it out of its group."""
 
     def score(self, groups: Sequence[RolloutGroup]) -> tuple[list[ScoredGroup], list[Dropped]]:
-            kept = [
+        kept = [
             replace(group, rollouts=tuple(rollout for rollout in group.rollouts if rollout.index != 2))
             for group in groups
         ]
@@ -131,8 +132,11 @@ def test_a_completion_that_left_its_group_counts_as_wrong() -> None:
     scorer = LeavingOutScorer()
     result = evaluate([choice_sample("one")], render=render, engine=engine, scorer=scorer, settings=SETTINGS)
     (row,) = result.rows
-    assert row.dropped is None and row.sampled_accuracies == (1, 1, 1) and row.reward_failures == 1
-    assert result.overall.sampled_accuracy is not None and result.overall.sampled_accuracy.value == 0.75
+    assert row.dropped is None
+    assert list(row.sampled_accuracies) == [1, 1, 1]
+    assert row.reward_failures == 1
+    assert result.overall.sampled_accuracy is not None
+    assert result.overall.sampled_accuracy.value == 0.75
     assert result.overall.pass_at[1].value == 0.75
     assert result.overall.majority_at[1].value == 0.75
     assert notes(result) == ["1 rewards failed or timed out; those completions earned nothing by them."]
@@ -172,12 +176,15 @@ def test_comparison_lists_the_flips_and_pairs_by_id() -> None:
     before = run(SAMPLES, lambda sample, index: RIGHT if sample.id == "rambling" else WRONG)
     after = run([*reversed(SAMPLES), choice_sample("new")], script)
     found = compare(before, after)
-    assert found.overall.won == ("solved",) and found.overall.lost == ()
+    assert found.overall.won == ("solved",)
+    assert found.overall.lost == ()
     assert found.overall.difference.value == pytest.approx(1 / 5)
-    assert found.tasks["count"].difference.value == 0 and found.tasks["count"].p_value == 1.0
+    assert found.tasks["count"].difference.value == 0
+    assert found.tasks["count"].p_value == 1.0
     assert (found.only_before, found.only_after) == ((), ("new",))
     back = compare(after, before)
-    assert back.overall.lost == ("solved",) and back.only_before == ("new",)
+    assert back.overall.lost == ("solved",)
+    assert back.only_before == ("new",)
     json.dumps(found.to_json(), allow_nan=False)
     with pytest.raises(RunError, match="no sample in common"):
         compare(before, run([choice_sample("new")], script))
@@ -198,7 +205,8 @@ def test_tables_are_aligned_and_say_what_was_dropped() -> None:
         "truncated",
         "dropped",
     ]
-    assert lines[-1].startswith("all") and "40.0 % [" in lines[-1]
+    assert lines[-1].startswith("all")
+    assert "40.0 % [" in lines[-1]
     assert len({len(line) for line in lines}) == 1
     assert notes(after) == [
         "1 of 5 samples dropped (media: truncated image); they count as wrong.",
@@ -206,7 +214,9 @@ def test_tables_are_aligned_and_say_what_was_dropped() -> None:
     ]
     rows = comparison_rows(before, after, compare(before, after))
     assert rows[0][-2:] == ["pass@2 before", "pass@2 after"]
-    assert rows[1][0] == "choice" and rows[1][4].startswith("+50.0 [") and rows[1][6:8] == ["1", "0"]
+    assert rows[1][0] == "choice"
+    assert rows[1][4].startswith("+50.0 [")
+    assert rows[1][6:8] == ["1", "0"]
     assert markdown_table([["a|b", "c"], ["1", "2"]]) == "| a\\|b | c |\n|---|---:|\n| 1 | 2 |"
     assert (p_value(0.0001), p_value(0.25)) == ("< 0.001", "0.250")
 
@@ -219,7 +229,7 @@ class Watching(SilentProgress):
     def __init__(self) -> None:
         self.units: list[int] = []
 
-    def task(self, label: str, total: int, *, done: int = 0):  # type: ignore[no-untyped-def]
+    def task(self, label: str, total: int, *, done: int = 0):
         watching = self
 
         class Task:

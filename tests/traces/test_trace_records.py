@@ -159,9 +159,11 @@ def test_log_probabilities_keep_six_digits_and_rewards_all_of_them() -> None:
     assert back.rollout.behavior_logprobs == (-0.333333, -3.33333e-10)
     assert all(math.isnan(value) for value in back.rollout.policy_logprobs)
     assert back.total == third
-    assert back.rewards["r"].value == third and math.isnan(back.rewards["r"].weight)
+    assert back.rewards["r"].value == third
+    assert math.isnan(back.rewards["r"].weight)
     assert back.rewards["r"].details == {"tuple": [1, None], "odd": [1, 2]}
-    assert back.advantage is not None and math.isnan(back.advantage)
+    assert back.advantage is not None
+    assert math.isnan(back.advantage)
 
 
 def test_every_field_of_the_record_is_covered_by_the_round_trip() -> None:

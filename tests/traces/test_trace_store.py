@@ -82,7 +82,8 @@ def test_writing_a_step_again_replaces_it(tmp_path: Path) -> None:
 
 def test_a_reader_sees_steps_as_they_are_finished(tmp_path: Path) -> None:
     reader = TraceReader(tmp_path)
-    assert reader.steps() == [] and list(reader.groups()) == []
+    assert reader.steps() == []
+    assert list(reader.groups()) == []
     writer = TraceWriter(tmp_path / "traces")
     write_step(writer, 0)
     going_on = reader.groups()
@@ -111,7 +112,8 @@ def test_an_unfinished_last_line_is_not_there_yet(tmp_path: Path) -> None:
     path = tmp_path / "traces" / "step_000000.jsonl"
     path.write_bytes(path.read_bytes()[:-20])
     step = TraceReader(tmp_path).read(0)
-    assert len(step.groups) == 3 and step.dropped == ()
+    assert len(step.groups) == 3
+    assert step.dropped == ()
 
 
 @pytest.mark.parametrize("damage", [b"\x00\x00\x00", b"[1, 2]", b'{"schema": 1, "kind": "group"}', b'"text"'])
@@ -139,7 +141,7 @@ def test_missing_run_and_missing_step_say_what_there_is(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="no traces yet"):
         TraceReader(tmp_path).read(0)
     write_step(TraceWriter(tmp_path / "traces"), 4)
-    with pytest.raises(RunError, match="no trace of step 5. The run has steps 4 to 4"):
+    with pytest.raises(RunError, match=r"no trace of step 5\. The run has steps 4 to 4"):
         TraceReader(tmp_path).read(5)
 
 

@@ -18,7 +18,9 @@ ROOT = Path(__file__).parents[2]
 def test_every_metric_is_a_group_and_a_name_and_says_what_it_is() -> None:
     for name, entry in METRICS.items():
         assert name.count("/") == 1, name
-        assert entry.unit and entry.formula and entry.reading.endswith("."), name
+        assert entry.unit, name
+        assert entry.formula, name
+        assert entry.reading.endswith("."), name
 
 
 def test_the_page_of_metrics_is_current() -> None:
@@ -50,7 +52,8 @@ def test_a_step_is_one_line_and_what_is_not_finite_is_null(tmp_path: Path) -> No
     line = (tmp_path / "run" / "metrics.jsonl").read_text()
     assert line == '{"step": 0, "loss/total": null, "policy/ratio_max": null, "reward/total_mean": 0.1}\n'
     (row,) = read_metrics(tmp_path / "run" / "metrics.jsonl")
-    assert math.isnan(row["loss/total"]) and row["reward/total_mean"] == 0.1
+    assert math.isnan(row["loss/total"])
+    assert row["reward/total_mean"] == 0.1
 
 
 def test_a_resumed_log_equals_an_uninterrupted_one(tmp_path: Path) -> None:
