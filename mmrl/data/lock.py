@@ -67,14 +67,16 @@ def check_existing(folder: Path, expected: Mapping[str, Any]) -> dict[str, Any]:
         raise RunError(f"{folder} is in the way: it is a file, and the data set needs a folder there. {way_out}")
     try:
         lock = json.loads((folder / LOCK_NAME).read_text(encoding="utf-8"))
-        differs = [_difference(key, lock[key], value) for key, value in expected.items() if lock[key] != value]
+        differs = [key for key, value in expected.items() if lock[key] != value]
+        sentences = [_difference(key, lock[key], expected[key]) for key in differs]
         digests = lock["files"]
     except FileNotFoundError:
         raise RunError(f"{folder} exists and is not a built data set (it has no {LOCK_NAME}). {way_out}") from None
     except (KeyError, TypeError, ValueError):
         raise RunError(f"{folder / LOCK_NAME} is damaged, so what the folder holds is unknown. {way_out}") from None
     if differs:
-        raise RunError(f"{folder} holds a data set that was built differently: {'; '.join(differs)}. {way_out}")
+        told = [text for key, text in zip(differs, sentences, strict=True) if key != "recipe_sha256"] or sentences
+        raise RunError(f"{folder} holds a data set that was built differently: {'; '.join(told)}. {way_out}")
     now = folder_digests(folder)
     changed = sorted(name for name in digests.keys() | now.keys() if digests.get(name) != now.get(name))
     if changed:

@@ -82,7 +82,7 @@ def find_recipe(name_or_path: str | os.PathLike[str]) -> Path:
 def known_recipes() -> dict[str, Path]:
     """Name → file of the recipes that come with mmrl: `<name>.yaml`, or `<name>/recipe.yaml`."""
     package = Path(__file__).resolve().parent.parent
-    for folder in (package / "data_recipes", package.parent / "data_recipes"):  # installed, or a checkout
+    for folder in (package / "shipped" / "data_recipes", package.parent / "data_recipes"):  # installed, or a checkout
         if folder.is_dir():
             files = {path.stem: path for path in folder.glob("*.yaml")}
             return files | {path.parent.name: path for path in folder.glob("*/recipe.yaml")}

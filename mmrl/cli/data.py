@@ -1,0 +1,157 @@
+"""`mmrl data`: build a data set, find what is wrong with one, look at it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mmrl.cli.options import Quiet
+
+app = typer.Typer(no_args_is_help=True, help="Build data sets from recipes, check them and look at them.")
+
+Manifest = Annotated[Path, typer.Argument(metavar="MANIFEST", help="A JSON-lines file.", show_default=False)]
+
+
+@app.command()
+def build(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A name (digits) or a YAML file.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to make.", show_default=False)],
+    seed: Annotated[int | None, typer.Option(min=0, help="Instead of the recipe's own.", show_default=False)] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Build the data set of a recipe: a manifest per split, media, and a lock that says what it was built from.
+
+    The same recipe and seed give the same files. A folder that holds something else is never overwritten.
+
+    \b
+    Examples:
+      mmrl data build digits --out data/digits
+      mmrl data build my_recipe.yaml --out data/mine --seed 1
+    """
+    from mmrl.cli.console import print_table, progress
+    from mmrl.data.recipe import build_recipe
+
+    report = build_recipe(recipe, out, seed=seed, progress=progress(quiet=quiet))
+    print_table(
+        ("split", "samples", "manifest"),
+        [(split, report.counts[split], _near(path)) for split, path in report.manifests.items()],
+    )
+    if report.dropped:
+        print()
+        print_table(("left out because", "rows"), list(report.dropped.items()))
+        print(f"Which ones: {_near(report.folder / 'dropped.jsonl')}")
+    if report.already_there:
+        print("It was already there, unchanged; nothing was written.")
+
+
+@app.command()
+def validate(
+    manifest: Manifest,
+    media: Annotated[bool, typer.Option("--media/--no-media", help="Also decode every picture.")] = True,
+    quiet: Quiet = False,
+) -> None:
+    """List every defect of a manifest, by line, with what to do about it.
+
+    Exit code 2 if a run would refuse the manifest. Pictures that cannot be decoded do not count as that: a run drops
+    their samples and goes on; they are listed all the same.
+
+    \b
+    Examples:
+      mmrl data validate data/digits/train.jsonl
+      mmrl data validate huge.jsonl --no-media
+    """
+    from mmrl.cli.console import print_table, progress
+    from mmrl.data.manifest import validate_manifest
+    from mmrl.errors import DataError
+
+    report = validate_manifest(manifest, check_media=media, progress=progress(quiet=quiet))
+    for problem in (*report.problems, *report.broken_media):
+        print(problem)
+    if report.broken_media:
+        print()
+        print_table(("broken media: a run would drop these", "files named"), list(report.broken_reasons.items()))
+    if not report.sound:
+        raise DataError(f"{manifest} has {len(report.problems)} problem(s), listed above; a run would refuse it.")
+    checked = "every picture was decoded" if media else "media were not looked at"
+    print(f"{manifest} is sound: {len(report.samples)} samples; {checked}.")
+
+
+@app.command()
+def stats(manifest: Manifest) -> None:
+    """Count samples by task, answer type, split, media and right option.
+
+    A policy can learn to guess a letter that is right too often: look at the shares.
+
+    \b
+    Example:
+      mmrl data stats data/digits/train.jsonl
+    """
+    from mmrl.cli.console import print_table
+    from mmrl.curation.stats import sample_stats
+    from mmrl.data.manifest import read_manifest
+
+    found = sample_stats(read_manifest(manifest))
+    print(f"{found.samples} samples, {found.files} different media files")
+    counted: dict[str, dict[str, int]] = {
+        "task": dict(found.tasks),
+        "answer type": dict(found.answer_types),
+        "split": dict(found.splits),
+        "media": dict(found.media),
+        "options": {str(number): count for number, count in found.options.items()},
+        "right option": dict(found.letters),
+    }
+    for head, counts in counted.items():
+        if counts:
+            print()
+            whole = sum(counts.values())
+            print_table((head, "samples", "share"), [(n, c, f"{c / max(whole, 1):.1%}") for n, c in counts.items()])
+
+
+@app.command()
+def preview(
+    manifest: Manifest,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE.html", help="Write a page.", show_default=False)
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many samples, from the first.")] = 20,
+) -> None:
+    """Show the first samples: a table here, or with --out a page with pictures that opens in any browser.
+
+    \b
+    Examples:
+      mmrl data preview data/digits/train.jsonl
+      mmrl data preview data/digits/train.jsonl --out preview.html --limit 100
+    """
+    from mmrl.cli.console import print_table
+    from mmrl.data.manifest import read_manifest
+    from mmrl.data.preview import answer_text, preview_html
+    from mmrl.errors import ConfigError
+
+    samples = read_manifest(manifest)
+    if out is None:
+        rows = [
+            (s.id, s.task, _short(s.question), len(s.media), _short(answer_text(s.answer), 24)) for s in samples[:limit]
+        ]
+        print_table(("id", "task", "question", "media", "answer"), rows)
+        return
+    from mmrl.data.atomic import write_atomically
+
+    if out.is_dir():
+        raise ConfigError(f"--out {out} is a folder; name the page to write, such as {out / 'preview.html'}")
+    page = preview_html(samples[:limit], title=str(manifest), total=len(samples))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(out, page.encode("utf-8"))
+    print(f"{out}: {min(limit, len(samples))} samples")
+
+
+def _near(path: Path) -> Path:
+    """Relative to where the user stands, where that is shorter."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+def _short(text: str, longest: int = 48) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= longest else line[: longest - 1] + "…"
