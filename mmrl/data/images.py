@@ -60,8 +60,7 @@ def load_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
         except MemoryError:
             raise
         except Exception as error:  # decoders raise every kind of exception on damaged bytes
-            reason = "truncated image" if "truncated" in str(error) else "corrupt image"
-            raise _broken(path, reason, f"cannot be decoded ({_told(error)})") from error
+            raise _broken(path, _damage(error), f"cannot be decoded ({_told(error)})") from error
         turn = _UPRIGHT.get(_orientation(picture))
         try:
             upright = picture if turn is None else picture.transpose(Image.Transpose[turn])
@@ -103,7 +102,7 @@ def _open_picture(file: BinaryIO, path: str | os.PathLike[str]) -> Image:
     except MemoryError:
         raise
     except Exception as error:  # as in load_image
-        raise _broken(path, "corrupt image", f"has an unreadable header ({_told(error)})") from error
+        raise _broken(path, _damage(error), f"has an unreadable header ({_told(error)})") from error
 
 
 def _check_header(picture: Image, path: str | os.PathLike[str], max_pixels: int) -> None:
@@ -120,7 +119,7 @@ def _check_header(picture: Image, path: str | os.PathLike[str], max_pixels: int)
     try:
         frames = getattr(picture, "n_frames", 1)
     except Exception as error:  # as in load_image
-        raise _broken(path, "corrupt image", f"has frames that cannot be counted ({_told(error)})") from error
+        raise _broken(path, _damage(error), f"has frames that cannot be counted ({_told(error)})") from error
     if frames > 1:
         raise _broken(path, "several frames", f"holds {frames} frames or pages, and which one is meant is unknown")
 
@@ -168,6 +167,10 @@ def _grey_from_wide(picture: Image) -> Image:
     if values.min() < 0 or values.max() > 65535:
         raise ValueError(f"32-bit grey from {values.min()} to {values.max()} has no fixed range to map to 0–255")
     return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+
+
+def _damage(error: Exception) -> str:
+    return "truncated image" if "truncated" in str(error).lower() else "corrupt image"
 
 
 def _told(error: Exception) -> str:
