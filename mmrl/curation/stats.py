@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mmrl.types import Sample
+from mmrl.types import MediaType, Sample
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,9 +52,12 @@ def media_paths(sample: Sample) -> list[str]:
 
 def _shown(sample: Sample) -> str:
     counts = Counter(item.type for item in sample.media)
-    plural = {"image": "images", "video": "videos", "frames": "lists of frames"}
-    single = {"image": "image", "video": "video", "frames": "list of frames"}
-    parts = [f"{counts[type_]} {(single if counts[type_] == 1 else plural)[type_]}" for type_ in sorted(counts)]
+    words: dict[MediaType, tuple[str, str]] = {
+        "image": ("image", "images"),
+        "video": ("video", "videos"),
+        "frames": ("list of frames", "lists of frames"),
+    }
+    parts = [f"{counts[type_]} {words[type_][counts[type_] > 1]}" for type_ in words if counts[type_]]
     return ", ".join(parts) or "text only"
 
 
