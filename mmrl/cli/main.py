@@ -6,6 +6,7 @@ nothing heavy at the top of that file: `mmrl --help` reads them all and has half
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated
@@ -13,14 +14,30 @@ from typing import Annotated
 import typer
 
 from mmrl import __version__
-from mmrl.cli import config
+from mmrl.cli import config, data, explain, export, generate, model, run, sft, train
+from mmrl.cli.eval import evaluate
+from mmrl.cli.list import list_names
 from mmrl.cli.outcome import finish
 
-COMMANDS: dict[str, Callable[..., None]] = {}
+COMMANDS: dict[str, Callable[..., None]] = {
+    "run": run.run,
+    "train": train.train,
+    "sft": sft.sft,
+    "eval": evaluate,
+    "generate": generate.generate,
+    "export": export.export,
+    "list": list_names,
+    "explain": explain.explain,
+}
 
 GROUPS: dict[str, typer.Typer] = {
+    "data": data.app,
     "config": config.app,
+    "model": model.app,
 }
+
+# Libraries that talk by themselves: their bars and warnings would break ours. A variable that is set already stays.
+QUIET_LIBRARIES = {"TQDM_DISABLE": "1", "TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}
 
 app = typer.Typer(
     name="mmrl",
@@ -54,5 +71,7 @@ def _root(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code (`outcome.py`)."""
+    for name, value in QUIET_LIBRARIES.items():
+        os.environ.setdefault(name, value)
     given = list(sys.argv[1:] if arguments is None else arguments)
     return finish(lambda: app(args=given, prog_name="mmrl", standalone_mode=False))

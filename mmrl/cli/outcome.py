@@ -60,7 +60,7 @@ def _say(text: str, code: int) -> int:
 
 
 def _usage(error: typer.TyperException) -> int:
-    message = error.format_message().rstrip(".")
+    message = error.format_message().replace("Value error, ", "").removeprefix("Invalid value: ").rstrip(".")
     if message.startswith("Usage:"):  # called without arguments: the message is the help page
         print(message, file=sys.stderr, flush=True)
         return 2
