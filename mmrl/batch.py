@@ -12,7 +12,7 @@ that is why splitting, sharding, packing and padding cannot change a loss.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -104,17 +104,21 @@ class TrainBatch:
     streams: Streams
     max_tokens: float  # the configured longest completion
 
-    def select(self, rows: Int[Tensor, " b"]) -> TrainBatch:
-        """The batch of these rollouts only, in this order."""
-        streams = Streams(**{f.name: _rows(getattr(self.streams, f.name), rows) for f in fields(Streams)})
+    def select(self, rows: Int[Tensor, " b"], *, width: int | None = None) -> TrainBatch:
+        """The batch of these rollouts only, in this order; cut to `width` tokens where all of them are shorter."""
+        return self._map(lambda t: t[rows][:, :width] if t.dim() == 2 else t[rows])
+
+    def to(self, device: torch.device) -> TrainBatch:
+        """The same batch on another device."""
+        return self._map(lambda t: t.to(device))
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> TrainBatch:
+        streams = {f.name: getattr(self.streams, f.name) for f in fields(Streams)}
+        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
         return replace(
             self,
-            loss_mask=self.loss_mask[rows],
-            advantages=self.advantages[rows],
-            token_weights=self.token_weights[rows],
-            divergence_weight=self.divergence_weight[rows],
-            engine_logprobs=self.engine_logprobs[rows],
-            streams=streams,
+            streams=Streams(**{k: None if v is None else change(v) for k, v in streams.items()}),
+            **{k: change(v) for k, v in tensors.items() if isinstance(v, Tensor)},
         )
 
 
@@ -126,6 +130,3 @@ class Credited:
     batch: TrainBatch
     dropped: tuple[tuple[ScoredGroup, Dropped], ...]  # groups a filter removed, with its reason
 
-
-def _rows(stream: Tensor | None, rows: Tensor) -> Tensor | None:
-    return None if stream is None else stream[rows]

@@ -181,8 +181,8 @@ class Algorithm:
             maxima = {"ratio": ratio, "engine_gap": gap}
             return LossTerms(
                 loss=loss,
-                surrogate=float(surrogate),
-                divergence=float(divergence),
+                surrogate=float(surrogate.detach()),
+                divergence=float(divergence.detach()),
                 sums={name: float(masked_sum(value, mask).sum()) for name, value in sums.items()},
                 maxima={
                     name: float(value.masked_fill(~mask, -torch.inf).max()) if mask.any() else 0.0

@@ -49,7 +49,9 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 
-VOCABULARY_SIZE = 384  # 256 bytes, the special tokens, and as many merges as fit
+VOCABULARY_SIZE = 512  # 256 bytes, the special tokens, and as many merges as fit
+
+INITIALIZER_RANGE = 0.06  # wider than the published 0.02, which suits hidden sizes in the thousands
 
 
 def tiny_config(
@@ -79,6 +81,7 @@ def tiny_config(
             "num_key_value_heads": key_value_heads,
             "max_position_embeddings": 32768,
             "rms_norm_eps": 1e-6,
+            "initializer_range": INITIALIZER_RANGE,
             "bos_token_id": None,
             "eos_token_id": _special_id("<|im_end|>"),
             "pad_token_id": _special_id("<|endoftext|>"),
@@ -186,11 +189,12 @@ def _corpus() -> Iterator[str]:
     """The phrases whose pieces become tokens: the forms that are asked for, and plain words of such tasks."""
     forms = ("<think>", "</think>", "<answer>", "</answer>", "</think><answer>", "user", "assistant", "system")
     words = (
-        "Let me look at the picture. It looks like a zero one two three four five six seven eight nine. "
-        "Which digit is written here? How many are there? Think step by step, then give the letter of your answer. "
-        "Options: left right top bottom red green blue square circle. First reason inside the tags, then answer inside."
+        "Let me look at the picture. It looks like a zero one two three four five six seven eight nine. I see a "
+        "Which digit is written here? How many are there? Options: left right top bottom red green blue square circle. "
+        "Think inside <think></think>, then give the letter inside <answer></answer>. Give the number, the box, the "
+        "point, the result, the seconds, a short answer. Think step by step. What is in this picture? Where is it?"
     )
     for _ in range(8):
         yield from forms
         yield words
-    yield " ".join(f"{chr(65 + i)}. {i}" for i in range(10))
+        yield "\n".join(f"{chr(65 + i)}. {i}" for i in range(10))

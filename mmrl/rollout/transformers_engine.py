@@ -6,7 +6,8 @@ batch. Each rollout draws its tokens with its own uniform numbers (`seeds.py`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -60,7 +61,34 @@ class TransformersEngine:
         finally:
             self._policy.train(was_training)
 
-    def _generate(self, prompts: Sequence[Prompt], sampling: Sampling, step: int) -> list[RolloutGroup]:
+    @torch.no_grad()
+    def stream(self, prompt: Prompt, sampling: Sampling, *, on_text: Callable[[str], None]) -> Rollout:
+        """One rollout; `on_text` gets each piece of its text as soon as it is certain."""
+        shown = 0
+
+        def show(ids: Sequence[int]) -> None:
+            nonlocal shown
+            text: str = self._tokenizer.decode([i for i in ids if i not in end])
+            if not text.endswith("\ufffd"):  # a character whose bytes are not all there yet
+                on_text(text[shown:])
+                shown = len(text)
+
+        end = set(self._end.tolist())
+        self._policy.eval()
+        group = self._generate([prompt], replace(sampling, group_size=1), 0, watch=show)[0]
+        rest = group.rollouts[0].completion.text[shown:]
+        if rest:
+            on_text(rest)
+        return group.rollouts[0]
+
+    def _generate(
+        self,
+        prompts: Sequence[Prompt],
+        sampling: Sampling,
+        step: int,
+        *,
+        watch: Callable[[Sequence[int]], None] | None = None,
+    ) -> list[RolloutGroup]:
         size = sampling.group_size
         seeds = [
             rollout_seed(self._run_seed, sampling.purpose, step, prompt.sample.id, i) for prompt in prompts for i in range(size)
@@ -75,6 +103,8 @@ class TransformersEngine:
             behavior = sampled_distribution(logits, sampling, self._banned)
             chosen = draw(behavior, numbers[rows, t], greedy=sampling.temperature == 0)
             tokens.add(rows[active], t, chosen[active], behavior[active], logits[active].log_softmax(-1))
+            if watch is not None:
+                watch(tokens.tail(0, t + 1))
             ended = torch.isin(chosen, self._end)
             if sampling.stop:
                 ended |= self._stopped(tokens, rows, sampling.stop)

@@ -1,0 +1,75 @@
+"""The edge between the update and the machine: where the policy lives, how gradients are taken, what is saved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from jaxtyping import Float
+from torch import Tensor
+
+from mmrl.batch import PolicyOutputs
+from mmrl.policy.packed import PackedBatch, Part
+from mmrl.types import RolloutGroup
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptimizerSettings:
+    """AdamW, its schedule and its limits."""
+
+    learning_rate: float
+    steps: int  # optimiser updates of the whole stage: where the schedule ends
+    warmup_steps: int = 0  # updates of linear warm-up from 0
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    final_fraction: float = 0.0  # of learning_rate, at the end of linear and cosine
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    max_grad_norm: float = 1.0
+
+
+class TrainBackend(Protocol):
+    """Holds policy, optimiser and, when asked for, the reference policy. Implementation: torch (one process)."""
+
+    def outputs(
+        self, groups: Sequence[RolloutGroup], *, entropy: bool = False, reference: bool = False
+    ) -> PolicyOutputs:
+        """Log-probabilities [N, T] of all rollouts in order, without gradient; of the reference policy if asked."""
+        ...
+
+    def micro_batches(self, groups: Sequence[RolloutGroup]) -> list[list[Part]]:
+        """How the groups are split for forward and backward passes."""
+        ...
+
+    def forward(self, parts: Sequence[Part], *, entropy: bool = False) -> tuple[PolicyOutputs, PackedBatch]:
+        """The policy on one micro-batch, with gradient."""
+        ...
+
+    def backward(self, loss: Float[Tensor, ""]) -> None:
+        """Add the gradient of one micro-batch's share of the loss."""
+        ...
+
+    def optimizer_step(self) -> tuple[float, float]:
+        """Clip, update, clear the gradients. Returns (gradient norm before clipping, learning rate used)."""
+        ...
+
+    def discard_gradients(self) -> None:
+        """Forget the gradients added since the last update."""
+        ...
+
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Names and current values, for an engine to load."""
+        ...
+
+    def save_model(self, folder: Path) -> None:
+        """Write the policy in Hugging Face layout."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """Everything besides the policy's weights that the next step depends on."""
+        ...
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Continue from `state()` of an earlier process whose policy weights are loaded already."""
+        ...

@@ -1,0 +1,146 @@
+"""Plain torch in one process, on CPU or one GPU."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mmrl.backend.backend import OptimizerSettings
+from mmrl.batch import PolicyOutputs
+from mmrl.errors import ConfigError
+from mmrl.policy.load import LoadedModel
+from mmrl.policy.packed import PackedBatch, Part, micro_batches, pack, split_groups
+from mmrl.policy.policy import Policy
+from mmrl.types import RolloutGroup
+
+
+class TorchBackend:
+    """AdamW over the policy's trainable parameters; the reference policy, when kept, is a frozen copy."""
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        settings: OptimizerSettings,
+        *,
+        keep_reference: bool = False,
+        freeze: Sequence[str] = (),
+        micro_batch_tokens: int = 16384,
+        device: str = "cpu",
+    ) -> None:
+        self._model = model
+        self._settings = settings
+        self._device = torch.device(device)
+        self._micro_batch_tokens = micro_batch_tokens
+        self._pad_id = int(model.processor.tokenizer.pad_token_id)
+        self.policy.train()
+        # Copied before freezing, so that freezing and training the policy never touch it.
+        self._reference = _frozen(copy.deepcopy(self.policy)) if keep_reference else None
+        parts = self.policy.family.vision_parts(self.policy.model)
+        for name in freeze:
+            for module in parts[name]:
+                module.requires_grad_(False)
+        self._trainable = [p for p in self.policy.parameters() if p.requires_grad]
+        if not self._trainable:
+            raise ConfigError("train.freeze freezes every part of the model; leave at least one to train.")
+        self._optimizer = torch.optim.AdamW(
+            self._trainable,
+            lr=settings.learning_rate,
+            betas=settings.betas,
+            weight_decay=settings.weight_decay,
+        )
+        self._updates = 0
+
+    @property
+    def policy(self) -> Policy:
+        """The module being trained; an engine in this process samples from the same one."""
+        return self._model.policy
+
+    @torch.no_grad()
+    def outputs(
+        self, groups: Sequence[RolloutGroup], *, entropy: bool = False, reference: bool = False
+    ) -> PolicyOutputs:
+        policy = self._reference if reference else self.policy
+        if policy is None:
+            raise RuntimeError("reference log-probabilities asked of a backend that was built without a reference")
+        width = max(len(r.token_ids) for g in groups for r in g.rollouts)
+        count = sum(len(g.rollouts) for g in groups)
+        logprobs = torch.zeros(count, width, device=self._device)
+        entropies = torch.zeros(count, width, device=self._device) if entropy else None
+        for parts in self.micro_batches(groups):
+            packed = self._pack(parts)
+            out = policy(packed, entropy=entropy)
+            logprobs[packed.rows, : out.logprobs.shape[1]] = out.logprobs
+            if entropies is not None:
+                entropies[packed.rows, : out.logprobs.shape[1]] = out.entropy
+        return PolicyOutputs(logprobs=logprobs, entropy=entropies)
+
+    def micro_batches(self, groups: Sequence[RolloutGroup]) -> list[list[Part]]:
+        return micro_batches(split_groups(groups, self._micro_batch_tokens), self._micro_batch_tokens)
+
+    def forward(self, parts: Sequence[Part], *, entropy: bool = False) -> tuple[PolicyOutputs, PackedBatch]:
+        packed = self._pack(parts)
+        return self.policy(packed, entropy=entropy), packed
+
+    def backward(self, loss: Float[Tensor, ""]) -> None:
+        loss.backward()  # type: ignore[no-untyped-call]
+
+    def optimizer_step(self) -> tuple[float, float]:
+        norm = float(nn.utils.clip_grad_norm_(self._trainable, self._settings.max_grad_norm))
+        rate = self._settings.learning_rate * schedule(self._settings, self._updates)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        self._updates += 1
+        return norm, rate
+
+    def discard_gradients(self) -> None:
+        self._optimizer.zero_grad(set_to_none=True)
+
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        return self.policy.model.named_parameters()
+
+    def save_model(self, folder: Path) -> None:
+        self._model.save(folder)
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "optimizer": self._optimizer.state_dict(),
+            "updates": self._updates,
+            "reference": None if self._reference is None else self._reference.model.state_dict(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._updates = state["updates"]
+        if self._reference is not None:
+            self._reference.model.load_state_dict(state["reference"])
+
+    def _pack(self, parts: Sequence[Part]) -> PackedBatch:
+        return pack(parts, self.policy.family, self.policy.config, pad_id=self._pad_id).to(self._device)
+
+
+def schedule(settings: OptimizerSettings, update: int) -> float:
+    """The share of the learning rate that update number `update` (from 0) takes.
+
+    Warm-up rises linearly, 1/w for the first of w updates; then constant, or down to `final_fraction` at `steps`.
+    """
+    if update < settings.warmup_steps:
+        return (update + 1) / settings.warmup_steps
+    if settings.schedule == "constant":
+        return 1.0
+    span = max(1, settings.steps - 1 - settings.warmup_steps)
+    done = min(1.0, (update - settings.warmup_steps) / span)
+    left = 1.0 - done if settings.schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * done))
+    return settings.final_fraction + (1.0 - settings.final_fraction) * left
+
+
+def _frozen(policy: Policy) -> Policy:
+    return policy.requires_grad_(False).eval()

@@ -1,0 +1,251 @@
+"""The composition root: the only place that chooses implementations. Everything below it gets plain values.
+
+Heavy imports happen inside the functions, so that reading a config or listing commands stays quick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmrl.config.schema import Config
+from mmrl.errors import ConfigError
+from mmrl.progress import Progress
+from mmrl.types import Sample
+
+if TYPE_CHECKING:
+    from mmrl.algorithms.algorithm import Algorithm
+    from mmrl.backend.torch_backend import TorchBackend
+    from mmrl.evaluation.result import EvaluationResult, EvaluationSettings
+    from mmrl.policy.load import LoadedModel
+    from mmrl.policy.render import Renderer
+    from mmrl.rewards.runtime import RewardScorer
+    from mmrl.rollout.engine import RolloutEngine, Sampling
+    from mmrl.training.loop import Trainer
+    from mmrl.training.sft import ColdStartSettings
+
+
+def set_up_torch(config: Config) -> str:
+    """Threads and seeds of this process; returns the device to use."""
+    import torch
+
+    if config.backend.threads is not None:
+        torch.set_num_threads(config.backend.threads)
+    torch.manual_seed(config.run.seed)
+    if config.backend.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("backend.device is cuda, but torch sees no GPU here. Use auto or cpu, or install a GPU build.")
+    if config.backend.device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return config.backend.device
+
+
+def load_policy(config: Config, path: str) -> LoadedModel:
+    """The policy at `path`, in the config's number format and on its device."""
+    import torch
+
+    from mmrl.policy.load import load_model
+
+    return load_model(path, dtype=getattr(torch, config.backend.dtype), device=set_up_torch(config))
+
+
+def build_renderer(config: Config, model: LoadedModel) -> Renderer:
+    """Prompts in the config's mode, pictures in its size limits."""
+    from mmrl.policy.render import Renderer
+
+    return Renderer(
+        model.processor,
+        model.policy.family,
+        model.policy.config,
+        mode=config.prompt.mode,
+        system=config.prompt.system,
+        min_pixels=config.model.min_pixels,
+        max_pixels=config.model.max_pixels,
+    )
+
+
+def build_engine(config: Config, model: LoadedModel) -> RolloutEngine:
+    """The engine `rollout.engine` names, sampling from this very model."""
+    from mmrl.rollout.transformers_engine import TransformersEngine
+
+    device = str(next(model.policy.parameters()).device)
+    return TransformersEngine(model.policy, model.processor.tokenizer, run_seed=config.run.seed, device=device)
+
+
+def build_scorer(config: Config, samples: Sequence[Sample]) -> RewardScorer:
+    """The reward sets, checked on the first samples they will score."""
+    from mmrl.rewards.build import reward_uses
+    from mmrl.rewards.runtime import RewardScorer
+
+    plain = {task: [use.model_dump(exclude_none=True) for use in uses] for task, uses in config.rewards.items()}
+    scorer = RewardScorer(reward_uses(plain))
+    try:
+        scorer.check(samples)
+    except BaseException:
+        scorer.close()
+        raise
+    return scorer
+
+
+def build_backend(
+    config: Config,
+    model: LoadedModel,
+    *,
+    steps: int,
+    learning_rate: float,
+    warmup_steps: int,
+    schedule: str,
+    algorithm: Algorithm | None = None,
+) -> TorchBackend:
+    """The backend for one stage: the cold start has no algorithm and so no reference policy."""
+    from mmrl.backend.backend import OptimizerSettings
+    from mmrl.backend.torch_backend import TorchBackend
+
+    settings = OptimizerSettings(
+        learning_rate=learning_rate,
+        steps=steps,
+        warmup_steps=warmup_steps,
+        schedule=schedule,  # type: ignore[arg-type]  # the config's Literal
+        final_fraction=config.train.final_learning_rate_fraction,
+        weight_decay=config.train.weight_decay,
+        betas=config.train.betas,
+        max_grad_norm=config.train.max_grad_norm,
+    )
+    return TorchBackend(
+        model,
+        settings,
+        keep_reference=algorithm is not None and algorithm.needs_reference,
+        freeze=config.train.freeze,
+        micro_batch_tokens=config.train.micro_batch_tokens,
+        device=str(next(model.policy.parameters()).device),
+    )
+
+
+def build_sampling(config: Config) -> Sampling:
+    """How training rollouts are drawn."""
+    from mmrl.rollout.engine import Sampling
+
+    rollout = config.rollout
+    return Sampling(
+        group_size=rollout.group_size,
+        max_tokens=rollout.max_tokens,
+        temperature=rollout.temperature,
+        top_p=rollout.top_p,
+        top_k=rollout.top_k,
+        stop=rollout.stop,
+    )
+
+
+def cold_start_settings(config: Config) -> ColdStartSettings:
+    """What `sft` says, for the cold start."""
+    from mmrl.training.sft import ColdStartSettings
+
+    assert config.sft is not None
+    return ColdStartSettings(
+        steps=config.sft.steps,
+        samples=config.sft.samples,
+        samples_per_step=config.sft.samples_per_step,
+        thoughts=config.sft.thoughts,
+        mode=config.prompt.mode,
+        seed=config.run.seed,
+    )
+
+
+def evaluation_settings(config: Config, *, sampled: bool = True) -> EvaluationSettings:
+    """What `evaluation` says; without the sampled pass for the quick look during training."""
+    from mmrl.evaluation.result import EvaluationSettings
+
+    evaluation = config.evaluation
+    return EvaluationSettings(
+        samples_per_prompt=evaluation.samples_per_prompt if sampled else 0,
+        ks=evaluation.ks if sampled else (),
+        max_tokens=config.rollout.max_tokens,
+        temperature=evaluation.temperature,
+        stop=config.rollout.stop,
+        batch_prompts=evaluation.batch_prompts,
+        seed=config.run.seed,
+    )
+
+
+def evaluate_policy(
+    config: Config,
+    model: LoadedModel,
+    samples: Sequence[Sample],
+    *,
+    scorer: RewardScorer,
+    renderer: Renderer,
+    sampled: bool,
+    progress: Progress,
+) -> EvaluationResult:
+    """A model's evaluation on samples with the config's rewards."""
+    from mmrl.evaluation.evaluate import evaluate
+    from mmrl.rewards.answer import find_answer
+
+    return evaluate(
+        samples[: config.evaluation.limit],
+        render=renderer.render,
+        engine=build_engine(config, model),
+        scorer=scorer,
+        settings=evaluation_settings(config, sampled=sampled),
+        answer_of=lambda text: find_answer(text).valid,
+        progress=progress,
+    )
+
+
+def build_trainer(
+    config: Config,
+    *,
+    run_dir: Path,
+    model: LoadedModel,
+    train: Sequence[Sample],
+    validation: Sequence[Sample],
+    scorer: RewardScorer,
+    progress: Progress,
+) -> Trainer:
+    """Everything the RL stage works with."""
+    from mmrl.algorithms.build import build_algorithm
+    from mmrl.curriculum.shuffled import Shuffled
+    from mmrl.progress import SilentProgress
+    from mmrl.training.loop import LoopSettings, Trainer
+
+    algorithm = build_algorithm(config.algorithm)
+    renderer = build_renderer(config, model)
+    settings = config.train
+    updates = settings.steps * settings.minibatches
+
+    def evaluate_now() -> dict[str, float]:
+        result = evaluate_policy(
+            config, model, validation, scorer=scorer, renderer=renderer, sampled=False, progress=SilentProgress()
+        )
+        return {f"eval/{task}_accuracy": summary.accuracy.value for task, summary in result.tasks.items()}
+
+    evaluate: Callable[[], dict[str, Any]] = evaluate_now
+    return Trainer(
+        run_dir=run_dir,
+        settings=LoopSettings(
+            steps=settings.steps,
+            prompts_per_step=config.rollout.prompts_per_step,
+            max_refills=config.rollout.max_refills,
+            minibatches=settings.minibatches,
+            checkpoint_every=settings.checkpoint_every,
+            keep_checkpoints=settings.keep_checkpoints,
+            evaluate_every=config.evaluation.every if validation else 0,
+        ),
+        sampling=build_sampling(config),
+        algorithm=algorithm,
+        sampler=Shuffled(train, seed=config.run.seed),
+        renderer=renderer,
+        engine=build_engine(config, model),
+        scorer=scorer,
+        backend=build_backend(
+            config,
+            model,
+            steps=updates,
+            learning_rate=settings.learning_rate,
+            warmup_steps=settings.warmup_steps,
+            schedule=settings.schedule,
+            algorithm=algorithm,
+        ),
+        evaluate=evaluate,
+        progress=progress,
+    )

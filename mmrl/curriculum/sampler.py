@@ -1,0 +1,26 @@
+"""The edge between data and loop: who is asked next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from mmrl.types import Sample, ScoredGroup
+
+
+class PromptSampler(Protocol):
+    """Chooses samples and may learn from their scores. Implementation: shuffled."""
+
+    def next(self, count: int) -> list[Sample]:
+        """The next `count` samples."""
+        ...
+
+    def observe(self, scored: Sequence[ScoredGroup]) -> None:
+        """What became of samples that were asked."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """JSON values from which `load_state` continues exactly."""
+        ...
+
+    def load_state(self, state: dict[str, Any]) -> None: ...

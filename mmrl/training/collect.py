@@ -1,0 +1,102 @@
+"""One step's scored groups: ask, sample, score, and refill what was dropped, within bounds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from mmrl.algorithms.algorithm import Algorithm
+from mmrl.curriculum.sampler import PromptSampler
+from mmrl.rollout.engine import RolloutEngine, Sampling
+from mmrl.types import Dropped, Prompt, RolloutGroup, Sample, ScoredGroup
+
+
+class Renderer(Protocol):
+    """Samples → prompts, and what cannot be shown to the model."""
+
+    def render(self, samples: Sequence[Sample]) -> tuple[list[Prompt], list[Dropped]]: ...
+
+
+class Scorer(Protocol):
+    """The reward runtime."""
+
+    def score(self, groups: Sequence[RolloutGroup]) -> tuple[list[ScoredGroup], list[Dropped]]: ...
+
+    def metrics(self) -> dict[str, float]: ...
+
+
+@dataclass(slots=True)
+class Collected:
+    """What a step has to learn from, and everything it left out."""
+
+    kept: list[ScoredGroup] = field(default_factory=list)
+    dropped: list[Dropped] = field(default_factory=list)  # never became a scored group
+    filtered: list[tuple[ScoredGroup, Dropped]] = field(default_factory=list)  # scored, then refused by a filter
+    metrics: dict[str, float] = field(default_factory=dict)
+    rollout_seconds: float = 0.0
+    reward_seconds: float = 0.0
+
+    @property
+    def scored(self) -> list[ScoredGroup]:
+        """Every scored group, kept or not."""
+        return [*self.kept, *(group for group, _ in self.filtered)]
+
+
+def collect(
+    *,
+    sampler: PromptSampler,
+    renderer: Renderer,
+    engine: RolloutEngine,
+    scorer: Scorer,
+    algorithm: Algorithm,
+    sampling: Sampling,
+    prompts: int,
+    max_refills: int,
+    step: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Collected:
+    """Up to `prompts` groups that media, rewards and filters let through.
+
+    Every dropped group is replaced by one of the next sample, in at most `max_refills` further rounds; a sample is
+    asked once per step. A step may end with fewer groups than asked for; it says so in its metrics.
+    """
+    out = Collected()
+    asked: set[str] = set()
+    for _ in range(1 + max_refills):
+        wanted = prompts - len(out.kept)
+        samples = [s for s in _distinct(sampler.next(wanted)) if s.id not in asked]
+        if not samples:
+            break
+        asked.update(s.id for s in samples)
+        began = clock()
+        ready, broken = renderer.render(samples)
+        groups = engine.generate(ready, sampling, step=step)
+        generated = clock()
+        scored, failed = scorer.score(groups)
+        out.rollout_seconds += generated - began
+        out.reward_seconds += clock() - generated
+        _merge(out.metrics, scorer.metrics())
+        out.dropped += [*broken, *failed]
+        sampler.observe(scored)
+        for group in scored:
+            refused = algorithm.keep(group)
+            if refused is None:
+                out.kept.append(group)
+            else:
+                out.filtered.append((group, refused))
+        if len(out.kept) >= prompts:
+            break
+    return out
+
+
+def _distinct(samples: Sequence[Sample]) -> list[Sample]:
+    return list({sample.id: sample for sample in samples}.values())
+
+
+def _merge(metrics: dict[str, float], more: dict[str, float]) -> None:
+    """Counts of a refill add up; everything else is of the last round."""
+    for name, value in more.items():
+        counts = name.endswith(("_failed", "_timeouts"))
+        metrics[name] = metrics.get(name, 0.0) + value if counts else value

@@ -1,0 +1,192 @@
+"""The RL stage. One step, top to bottom:
+
+    collect   sampler → render → engine → rewards → filters, refilled within bounds
+    credit    streams the algorithm needs, then shape, advantage, weights: no gradient
+    update    micro-batches, loss, optimiser steps
+    tell      engine gets the new weights; traces and metrics are written
+
+No step reaches back: rewards do not know the model, credit does not know the engine, the backend does not know the
+algorithm's name.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmrl.algorithms.algorithm import Algorithm
+from mmrl.backend.backend import TrainBackend
+from mmrl.batch import Credited, Streams
+from mmrl.credit.part import Need
+from mmrl.curriculum.sampler import PromptSampler
+from mmrl.errors import RunError
+from mmrl.progress import Progress
+from mmrl.rollout.engine import RolloutEngine, Sampling
+from mmrl.traces.writer import TraceWriter
+from mmrl.training.checkpoint import save_checkpoint
+from mmrl.training.collect import Collected, Renderer, Scorer, collect
+from mmrl.training.interrupt import StopRequest
+from mmrl.training.metrics import MetricsLog, read_metrics, rollout_metrics
+from mmrl.training.update import update
+from mmrl.types import ScoredGroup
+
+EMPTY_STEPS_TO_STOP = 5  # so many steps in a row without a single usable group end the run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopSettings:
+    """How long, how much at a time, how often what."""
+
+    steps: int
+    prompts_per_step: int
+    max_refills: int
+    minibatches: int
+    checkpoint_every: int
+    keep_checkpoints: int
+    evaluate_every: int  # 0: never
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trainer:
+    """Everything the loop works with; put together in `build.py`."""
+
+    run_dir: Path
+    settings: LoopSettings
+    sampling: Sampling
+    algorithm: Algorithm
+    sampler: PromptSampler
+    renderer: Renderer
+    engine: RolloutEngine
+    scorer: Scorer
+    backend: TrainBackend
+    evaluate: Callable[[], dict[str, float]]  # metrics of the current weights on the validation split
+    progress: Progress
+
+
+def train(trainer: Trainer, *, start: int = 0) -> int:
+    """Steps `start` … `settings.steps` − 1. Returns the number of steps done: fewer when the user asked to stop.
+
+    Leaves a checkpoint at the end, whoever ended it, so that the same command with `--resume` goes on.
+    """
+    settings = trainer.settings
+    metrics = MetricsLog(trainer.run_dir / "metrics.jsonl")
+    metrics.discard_from(start)
+    metrics_before = read_metrics(trainer.run_dir / "metrics.jsonl") if start else []
+    traces = TraceWriter(trainer.run_dir / "traces")
+    traces.discard_from(start)
+    trainer.engine.load_weights(trainer.backend.weights(), version=start)
+    done, empty = start, 0
+    prompts_seen = int(metrics_before[-1]["train/prompts_seen"]) if metrics_before else 0
+    saved = start
+    with StopRequest() as stop, trainer.progress.task("training", settings.steps, done=start) as task:
+        for step in range(start, settings.steps):
+            began = time.perf_counter()
+            collected = collect(
+                sampler=trainer.sampler,
+                renderer=trainer.renderer,
+                engine=trainer.engine,
+                scorer=trainer.scorer,
+                algorithm=trainer.algorithm,
+                sampling=trainer.sampling,
+                prompts=settings.prompts_per_step,
+                max_refills=settings.max_refills,
+                step=step,
+            )
+            row = rollout_metrics(collected.scored, collected.dropped) | collected.metrics
+            collecting = time.perf_counter()
+            if collected.kept:
+                credited = credit(trainer, collected)
+                row |= update(
+                    trainer.backend, trainer.algorithm, credited, minibatches=settings.minibatches, step=step
+                )
+                trainer.engine.load_weights(trainer.backend.weights(), version=step + 1)
+                empty = 0
+            else:
+                credited = None
+                empty += 1
+                if empty == EMPTY_STEPS_TO_STOP:
+                    raise RunError(_nothing_to_learn(step, collected))
+            updated = time.perf_counter()
+            write_trace(traces, step, collected, credited)
+            done = step + 1
+            if settings.evaluate_every and done % settings.evaluate_every == 0:
+                row |= trainer.evaluate()
+            prompts_seen += len(collected.scored)
+            row |= {
+                "train/prompts_seen": float(prompts_seen),
+                "time/step_seconds": updated - began,
+                "time/rollout_seconds": collected.rollout_seconds,
+                "time/reward_seconds": collected.reward_seconds,
+                "time/update_seconds": updated - collecting,
+                "time/tokens_per_second": _completion_tokens(collected.scored) / (updated - began),
+                "memory/peak_mib": peak_memory_mib(),
+            }
+            metrics.log(step, row)
+            figures = {"reward": row.get("reward/total_mean", 0.0), "accuracy": row.get("reward/accuracy_mean", 0.0)}
+            task.advance(1, **{name: round(value, 3) for name, value in figures.items()})
+            last = done == settings.steps or stop.requested
+            if last or done % settings.checkpoint_every == 0:
+                save_checkpoint(
+                    trainer.run_dir,
+                    step=done,
+                    backend=trainer.backend,
+                    sampler=trainer.sampler,
+                    keep=settings.keep_checkpoints,
+                )
+                saved = done
+            if stop.requested:
+                break
+    assert saved == done
+    return done
+
+
+def credit(trainer: Trainer, collected: Collected) -> Credited:
+    """Compute the streams that some part of the algorithm asked for, then let it give credit."""
+    needs = trainer.algorithm.needs
+    groups = [g.group for g in collected.kept]
+    # With a single update the old policy is the policy itself: nothing to compute (see Algorithm.loss).
+    old = trainer.settings.minibatches > 1 or Need.OLD_LOGPROBS in needs
+    at_start = trainer.backend.outputs(groups, entropy=Need.ENTROPY in needs) if old or Need.ENTROPY in needs else None
+    reference = trainer.backend.outputs(groups, reference=True) if trainer.algorithm.needs_reference else None
+    streams = Streams(
+        old_logprobs=at_start.logprobs.cpu() if at_start is not None and old else None,
+        ref_logprobs=reference.logprobs.cpu() if reference is not None else None,
+        entropy=at_start.entropy.cpu() if at_start is not None and at_start.entropy is not None else None,
+    )
+    return trainer.algorithm.credit(
+        collected.kept, streams=streams, max_tokens=trainer.sampling.max_tokens, dropped=collected.filtered
+    )
+
+
+def write_trace(traces: TraceWriter, step: int, collected: Collected, credited: Credited | None) -> None:
+    """Every rollout of the step with its advantage; groups and samples that were left out with the reason."""
+    advantages: list[list[float]] = []
+    if credited is not None:
+        flat = iter(credited.batch.advantages.tolist())
+        advantages = [[next(flat) for _ in group.totals] for group in collected.kept]
+    traces.write(
+        step, collected.kept, advantages=advantages, dropped=collected.dropped, dropped_groups=collected.filtered
+    )
+
+
+def peak_memory_mib() -> float:
+    """Most memory this process ever held, MiB (the system's figure; bytes on macOS, KiB elsewhere)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def _completion_tokens(scored: list[ScoredGroup]) -> int:
+    return sum(len(r.token_ids) for g in scored for r in g.group.rollouts)
+
+
+def _nothing_to_learn(step: int, collected: Collected) -> str:
+    reasons = [d.reason for d in collected.dropped] + [d.reason for _, d in collected.filtered]
+    counted = ", ".join(f"{reasons.count(r)} × {r}" for r in dict.fromkeys(reasons)) or "no samples"
+    return (
+        f"steps {step - EMPTY_STEPS_TO_STOP + 1}–{step} had no group to learn from (last step: {counted}). "
+        "Choose samples the policy sometimes gets right, train it a little first, or loosen the algorithm's filters."
+    )
