@@ -1,0 +1,64 @@
+"""Reads what a run left in its folder. A part that is missing or damaged is named, and the rest is still read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from mmrl.errors import RunError
+from mmrl.evaluation.result import EvaluationResult, read_result
+from mmrl.traces.reader import TraceReader
+from mmrl.training.metrics import read_metrics
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFolder:
+    """What a report is made of."""
+
+    name: str  # of the run: its folder's name
+    config: str  # config.yaml as it stands; empty: missing
+    metrics: tuple[dict[str, float], ...]  # per step; empty: missing
+    before: EvaluationResult | None  # of the model that RL began with
+    after: EvaluationResult | None  # of the model it ended with
+    traces: TraceReader
+    missing: tuple[str, ...]  # one sentence per part that the report has to do without
+
+
+def read_run_folder(run_dir: Path) -> RunFolder:
+    """Reads everything but the traces, which are looked into where they are needed."""
+    traces = TraceReader(run_dir)  # says so where there is no such folder
+    missing: list[str] = []
+    no_rows: list[dict[str, float]] = []
+
+    def part(path: str, what: str, read: Callable[[Path], T], otherwise: T) -> T:
+        try:
+            return read(run_dir / path)
+        except FileNotFoundError:
+            missing.append(f"{path} is not there: {what}.")
+        except RunError as error:
+            missing.append(f"{path} cannot be used: {what}. {error}")
+        return otherwise
+
+    config = part("config.yaml", "the settings of the run are unknown", lambda p: p.read_text(encoding="utf-8"), "")
+    metrics = part("metrics.jsonl", "there are no curves", read_metrics, no_rows)
+    before = part("evaluation/before.json", "there is nothing to compare with", _result, None)
+    after = part("evaluation/after.json", "the trained model was not evaluated", _result, None)
+    if not traces.steps():
+        missing.append("traces/ holds no step: there are no completions to show.")
+    return RunFolder(
+        name=run_dir.resolve().name,
+        config=config,
+        metrics=tuple(metrics),
+        before=before,
+        after=after,
+        traces=traces,
+        missing=tuple(missing),
+    )
+
+
+def _result(path: Path) -> EvaluationResult | None:
+    return read_result(path)
