@@ -72,6 +72,13 @@ def reasoning_text(text: str, tag: str = "answer") -> str:
     return before.strip()
 
 
+def outside_answer(text: str, tag: str = "answer") -> str:
+    """Everything but the last complete answer block."""
+    end = text.rfind(f"</{tag}>")
+    start = text.rfind(f"<{tag}>", 0, end) if end >= 0 else -1
+    return text if start < 0 else text[:start] + " " + text[end + len(tag) + 3 :]
+
+
 def _inside(text: str, start: int, end: int, tag: str) -> bool:
     """Whether the block [start, end) overlaps a block of `tag`: holds such a tag, or stands before its closing tag."""
     closing = text.find(f"</{tag}>", start)

@@ -10,6 +10,7 @@ from typing import Any
 
 from mmrl.rewards.answer import answer_text
 from mmrl.rewards.normalize import folded
+from mmrl.rewards.quantity import read_quantity
 from mmrl.rewards.reward import wrong_type
 from mmrl.rewards.text import verify_text
 from mmrl.types import Completion, Sample, Score
@@ -38,7 +39,7 @@ class Math:
         answer = answer_text(completion, self.answer_tag)
         if not answer or len(answer) > max(self.longest, 2 * len(gold)):
             return Score(value=0.0, details={"answer": None})
-        if folded(answer) == folded(gold):
+        if folded(answer) == folded(gold) or _same_number(answer, sample.answer.value):
             return Score(value=1.0)
         if _statements(answer) > max(1, _statements(gold)):
             return Score(value=0.0, details={"fault": "several answers"})
@@ -56,6 +57,11 @@ class Math:
 
 def _written(value: Any) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
+
+
+def _same_number(answer: str, value: Any) -> bool:
+    quantity = read_quantity(answer) if isinstance(value, int | float) else None
+    return quantity is not None and quantity.value == value
 
 
 def _equal(gold: str, answer: str, precision: int) -> bool:

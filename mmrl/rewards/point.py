@@ -41,6 +41,11 @@ class PointInBox:
         for box in [sample.answer.value] if sample.answer.type == "box" else sample.answer.value:
             verify_box(sample, box)
 
+    def gold(self, sample: Sample) -> str:
+        """The centre of the first gold box."""
+        x1, y1, x2, y2 = sample.answer.value if sample.answer.type == "box" else sample.answer.value[0]
+        return f"[{(x1 + x2) / 2}, {(y1 + y2) / 2}]"
+
     def _inside(self, x: float, y: float, box: tuple[float, ...]) -> bool:
         if self.strict:
             return box[0] < x < box[2] and box[1] < y < box[3]

@@ -6,9 +6,10 @@ import re
 from dataclasses import dataclass
 
 from mmrl.errors import ConfigError
+from mmrl.rewards.answer import outside_answer
 from mmrl.types import Completion, Sample, Score
 
-_WORD = re.compile(r"\w+|[^\w\s]")
+_WORD = re.compile(r"\w+")
 _LONGEST_WORD = 40  # characters; what is longer is no word and is read letter by letter
 
 
@@ -17,9 +18,9 @@ class Repetition:
     """−penalty · (1 − different n-grams / n-grams); 0 where there are fewer than n units. VLM-R1 (arXiv:2504.07615,
     n = 6) and TRL (n = 3, over token ids).
 
-    Units are lower-case words and punctuation marks; a run of more than 40 letters without a break is read letter by
-    letter, so that neither "aaaa…" nor a script without spaces escapes. Only the last `window` characters are read:
-    a loop does not end once it has begun.
+    Units are lower-case words outside the answer block (an answer may well repeat what the reasoning found); a run of
+    more than 40 letters without a break is read letter by letter, so that neither "aaaa…" nor a script without spaces
+    escapes. Only the last `window` characters are read: a loop does not end once it has begun.
 
     Example: "5 5 5 5 5" with n = 2: four n-grams, one of them different: −0.75.
     """
@@ -37,7 +38,7 @@ class Repetition:
         return -self.penalty, 0.0
 
     def __call__(self, completion: Completion, sample: Sample) -> Score:
-        units = self._units(completion.text[-self.window :].lower())
+        units = self._units(outside_answer(completion.text)[-self.window :].lower())
         total = len(units) - self.n + 1
         if total < 1:
             return Score(value=0.0)

@@ -18,8 +18,9 @@ class RewardFunction(Protocol):
 
     Never raises because of what the completion says. Raises `RewardError` where the sample cannot be scored at all.
     A part may also have `bounds` (its range, where the options decide it), `in_process` (whether its time is bounded,
-    where the options decide it), `verify(sample)` (raises `RewardError` for a sample it cannot score) and `prepare()`
-    (slow imports, done once per process before any clock runs).
+    where the options decide it), `verify(sample)` (raises `RewardError` for a sample it cannot score), `prepare()`
+    (slow imports, done once per process before any clock runs) and `gold(sample)` (the right answer's text, where it is
+    not what `gold_answer` writes).
     """
 
     def __call__(self, completion: Completion, sample: Sample, /) -> Score: ...
