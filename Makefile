@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(RUN) -m pip install $(PIP_FLAGS) -c constraints.txt --no-build-isolation -e '.[dev]'
 	@touch $@
 
-PIP_FLAGS := --quiet --disable-pip-version-check --no-input
+PIP_FLAGS := --quiet --quiet --disable-pip-version-check --no-input
 
 quickstart: install  ## data, cold start, reinforcement learning, evaluation: minutes on two cores
 	$(VENV)/bin/mmrl run configs/quickstart/digits.yaml

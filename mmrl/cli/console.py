@@ -57,7 +57,8 @@ class _PlainTask:
         self._pace.advance(units, figures)
         waited = time.monotonic() - self._last_line
         tenth_passed = self._pace.tenths > self._tenths
-        if (tenth_passed and waited >= SECONDS_BETWEEN_LINES) or waited >= SECONDS_WITHOUT_LINE:
+        due = (tenth_passed and waited >= SECONDS_BETWEEN_LINES) or waited >= SECONDS_WITHOUT_LINE
+        if due and not self._pace.complete:  # the last unit is told by the summary
             self._out.note(self._pace.line())
             self._last_line, self._tenths = time.monotonic(), self._pace.tenths
 
@@ -139,6 +140,10 @@ class _Pace:
         self._figures.update(figures)
 
     @property
+    def complete(self) -> bool:
+        return self.done >= self._total
+
+    @property
     def tenths(self) -> int:
         return 10 * self.done // max(self._total, 1)
 
@@ -160,7 +165,9 @@ class _Pace:
         rate = (self.done - self._before) / self._seconds
         if rate <= 0:
             return ""
-        return f"{rate:.3g}/s" if rate >= 1 else f"{1 / rate:.3g} s each"
+        if rate >= 1:
+            return f"{rate:.0f}/s" if rate >= 100 else f"{rate:.3g}/s"
+        return f"{1 / rate:.3g} s each"
 
     def figures_text(self) -> str:
         return " ".join(f"{name}={_figure(value)}" for name, value in self._figures.items())

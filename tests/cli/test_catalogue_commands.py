@@ -1,0 +1,60 @@
+"""`mmrl list`, `mmrl explain`, `mmrl config`: what they print, made from the catalogues."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from mmrl.algorithms.catalog import ALGORITHMS
+from mmrl.cli.main import main
+from mmrl.config.load import load_config
+from mmrl.rewards.catalog import REWARDS
+
+ROOT = Path(__file__).parents[2]
+
+
+def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert main(arguments) == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [("algorithms", ALGORITHMS), ("rewards", REWARDS), ("families", ["qwen2_5_vl"]), ("recipes", ["digits"])],
+)
+def test_list_names_everything_of_a_kind(kind: str, names: list[str], capsys: pytest.CaptureFixture[str]):
+    lines = printed(capsys, "list", kind).splitlines()
+    assert [line.split()[0] for line in lines[2:]] == list(names)
+
+
+def test_explain_against_shows_only_the_slots_that_differ(capsys: pytest.CaptureFixture[str]):
+    lines = printed(capsys, "explain", "dr_grpo", "--against", "grpo").splitlines()
+    assert [line.split()[0] for line in lines[4:]] == [
+        "advantage",
+        "aggregation",
+        "divergence",
+        "divergence_aggregation",
+        "reference",
+    ]
+    assert lines[6].split("  ")[0] == "divergence"
+    assert "k3 {coef: 0.04}" in lines[6]
+    assert lines[6].endswith("none")
+
+
+def test_explain_against_itself_finds_no_difference(capsys: pytest.CaptureFixture[str]):
+    assert "Every slot is as in grpo." in printed(capsys, "explain", "grpo", "--against", "grpo")
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_explain_shows_formula_and_hyper_parameters(name: str, capsys: pytest.CaptureFixture[str]):
+    text = printed(capsys, "explain", name)
+    assert find_spec(f"mmrl.algorithms.{name}"), "explain takes the formula from the file of the algorithm's name"
+    assert f"arXiv:{ALGORITHMS[name].paper}" in text
+    assert "surrogate               clipped {clip_low: 0.2, clip_high:" in text
+
+
+def test_config_show_prints_a_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    source = ROOT / "configs/algorithms/dapo.yaml"
+    shown = tmp_path / "shown.yaml"
+    shown.write_text(printed(capsys, "config", "show", str(source), "train.learning_rate=1e-6"))
+    assert load_config(shown) == load_config(source, ["train.learning_rate=1e-6"])
