@@ -22,8 +22,8 @@ def build_report(run_dir: Path, *, facts: Mapping[str, Any]) -> dict[str, Any]:
 
     A part of the run that is missing or damaged is listed under `missing`, and the report does without it.
 
-    facts: what the folder does not tell, JSON values. All of it is shown; known names are `seconds` (stage → wall
-    seconds), `peak_mib`, `seed`, `versions` (package → version) and `counts` (what → how many).
+    facts: what the folder does not tell, JSON values. All of it is shown; `stages` (name → {"seconds", "peak_mib"}) is
+    also summed up at the top. Others that belong here: `seed`, `versions` (package → version), `counts`.
     """
     run = read_run_folder(run_dir)
     comparison, run = _compared(run)

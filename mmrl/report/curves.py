@@ -16,6 +16,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 10, 10, 26
 _MOST_POINTS = 120  # per curve; longer runs are averaged in buckets
 _SMOOTH_FROM = 20  # points; shorter curves are drawn as they are
 
+Rows = Sequence[Mapping[str, float]]  # per step: its metrics, as the log has them
 _Scale = Callable[[float], float]  # a step or a value → its place in the picture
 
 
@@ -81,12 +82,12 @@ CHARTS = (
     Chart(title="Entropy", unit="nats per token", series={"policy/entropy_mean": "entropy"}),
     Chart(title="Distance from the reference", unit="nats per token", series={"policy/kl_mean": "KL"}),
     Chart(title="Gradient norm", unit="before limiting", series={"optim/grad_norm": "norm"}),
-    Chart(title="Cold start", unit="nats per target token", series={"sft/loss": "loss"}),
 )
+COLD_START = Chart(title="Cold start", unit="loss, nats per target token", series={"sft/loss": "loss"})
 
 
-def draw_charts(rows: Sequence[Mapping[str, float]]) -> list[Drawn]:
-    """The charts that have something to show, validation accuracy per task last."""
+def draw_charts(rows: Rows, *, cold_start: Rows = ()) -> list[Drawn]:
+    """The charts that have something to show; validation accuracy per task and the cold start last."""
     tasks = sorted({name for row in rows for name in row if name.startswith("eval/") and name.endswith("_accuracy")})
     validation = [
         Chart(
@@ -98,7 +99,8 @@ def draw_charts(rows: Sequence[Mapping[str, float]]) -> list[Drawn]:
         for i in range(0, len(tasks), 3)
     ]
     drawn = []
-    for chart in (*CHARTS, *validation):
+    sources = [*[(chart, rows) for chart in (*CHARTS, *validation)], (COLD_START, cold_start)]
+    for chart, rows in sources:
         curves = [_curve(rows, name, label, i) for i, (name, label) in enumerate(chart.series.items(), start=1)]
         present = tuple(curve for curve in curves if curve.points)
         if present:
@@ -120,7 +122,7 @@ def nice_ticks(low: float, high: float, count: int = 4) -> list[float]:
     return [index * step for index in range(first, last + 1)]
 
 
-def _curve(rows: Sequence[Mapping[str, float]], name: str, label: str, colour: int) -> Curve:
+def _curve(rows: Rows, name: str, label: str, colour: int) -> Curve:
     measured = [(row["step"], row[name]) for row in rows if name in row and math.isfinite(row[name])]
     size = -(-len(measured) // _MOST_POINTS) or 1
     buckets = [measured[i : i + size] for i in range(0, len(measured), size)]

@@ -69,7 +69,7 @@ def render_page(
         run=run,
         tasks=_tasks(run, comparison),
         confidence=" and ".join(sorted({f"{100 * result.settings.confidence:g} %" for result in results})),
-        charts=draw_charts(run.metrics),
+        charts=draw_charts(run.metrics, cold_start=run.cold_start),
         groups=[view_group(pick) for pick in picks],
         lost=_lost(run, comparison),
         tiles=_tiles(summary),
@@ -169,11 +169,12 @@ def _tiles(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     tiles = []
     if training is not None:
         tiles.append(("steps of reinforcement", f"{training['steps']:,}"))
-    seconds = facts.get("seconds")
-    if isinstance(seconds, Mapping) and seconds:
-        tiles.append(("in all", _duration(sum(seconds.values()))))
-        tiles += [(stage, _duration(value)) for stage, value in seconds.items()]
-    peak = facts.get("peak_mib") or (training or {}).get("peak_mib")
+    stages = facts.get("stages")
+    stages = stages if isinstance(stages, Mapping) else {}
+    if stages:
+        tiles.append(("in all", _duration(sum(stage["seconds"] for stage in stages.values()))))
+        tiles += [(name.replace("_", " "), _duration(stage["seconds"])) for name, stage in stages.items()]
+    peak = max((stage["peak_mib"] for stage in stages.values()), default=(training or {}).get("peak_mib"))
     if peak:
         tiles.append(("peak memory", f"{peak / 1024:.2f} GiB"))
     return tiles

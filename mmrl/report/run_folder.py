@@ -21,6 +21,7 @@ class RunFolder:
 
     name: str  # of the run: its folder's name
     config: str  # config.yaml as it stands; empty: missing
+    cold_start: tuple[dict[str, float], ...]  # per step; empty: the run had no cold start
     metrics: tuple[dict[str, float], ...]  # per step; empty: missing
     before: EvaluationResult | None  # of the model that RL began with
     after: EvaluationResult | None  # of the model it ended with
@@ -44,6 +45,9 @@ def read_run_folder(run_dir: Path) -> RunFolder:
         return otherwise
 
     config = part("config.yaml", "the settings of the run are unknown", lambda p: p.read_text(encoding="utf-8"), "")
+    cold_start = no_rows
+    if (run_dir / "cold_start.jsonl").exists():
+        cold_start = part("cold_start.jsonl", "there is no curve of the cold start", read_metrics, no_rows)
     metrics = part("metrics.jsonl", "there are no curves", read_metrics, no_rows)
     before = part("evaluation/before.json", "there is nothing to compare with", _result, None)
     after = part("evaluation/after.json", "the trained model was not evaluated", _result, None)
@@ -52,6 +56,7 @@ def read_run_folder(run_dir: Path) -> RunFolder:
     return RunFolder(
         name=run_dir.resolve().name,
         config=config,
+        cold_start=tuple(cold_start),
         metrics=tuple(metrics),
         before=before,
         after=after,

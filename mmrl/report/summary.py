@@ -18,10 +18,10 @@ SCHEMA = 1  # of report.json
 
 
 def summarise_run(run: RunFolder, comparison: Comparison | None, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON values: per task before and after, training from first to last, times, memory, and the facts handed in.
+    """JSON values: per task before and after, both stages from first to last step, times, memory, and the facts.
 
-    {"schema", "run", "config_sha256", "overall", "tasks", "training", "facts", "missing"}, where `overall` and each
-    of `tasks` is {"before", "after", "comparison"}: null where it is missing.
+    {"schema", "run", "config_sha256", "overall", "tasks", "cold_start", "training", "facts", "missing"}, where
+    `overall` and each of `tasks` is {"before", "after", "comparison"}: null where it is missing.
     """
     names = dict.fromkeys(
         name for result in (run.before, run.after) if result is not None for name in result.tasks
@@ -43,6 +43,7 @@ def summarise_run(run: RunFolder, comparison: Comparison | None, facts: Mapping[
             )
             for name in names
         },
+        "cold_start": _training(run.cold_start),
         "training": _training(run.metrics),
         "facts": dict(facts),
         "missing": list(run.missing),

@@ -193,18 +193,18 @@ METRICS: dict[str, Metric] = {
     ),
     "optim/updates": Metric(
         unit="updates",
-        formula="optimiser updates since the run began",
-        reading="Steps times minibatches, less the steps in which nothing was left to learn from.",
+        formula="optimiser updates of the step",
+        reading="train.minibatches; absent in a step in which nothing was left to learn from.",
     ),
     # ── the run ──
     "train/prompts_seen": Metric(
         unit="samples",
-        formula="samples drawn since the run began",
+        formula="samples whose rollouts were scored since the run began",
         reading="The x axis for comparing runs of different batch sizes.",
     ),
     "eval/<task>_accuracy": Metric(
         unit="fraction",
-        formula="mean greedy accuracy on the validation samples of that task; dropped samples count as wrong",
+        formula="mean greedy accuracy on that task's validation samples; dropped ones count as wrong",
         reading="Parting from reward/accuracy_mean: the policy memorises its training samples.",
     ),
     "sft/loss": Metric(
@@ -214,7 +214,7 @@ METRICS: dict[str, Metric] = {
     ),
     # ── the machine ──
     "time/step_seconds": Metric(
-        unit="seconds", formula="wall time of the step", reading="The sum of the parts below, and a little."
+        unit="seconds", formula="wall time of the step", reading="Without evaluation and checkpoints."
     ),
     "time/rollout_seconds": Metric(
         unit="seconds", formula="wall time of sampling completions", reading="Usually the largest part."
@@ -224,7 +224,7 @@ METRICS: dict[str, Metric] = {
     ),
     "time/update_seconds": Metric(
         unit="seconds",
-        formula="wall time of credit, forward, backward and optimiser",
+        formula="wall time of credit, forward, backward, optimiser and handing the weights to the engine",
         reading="Grows with packed tokens; see train.micro_batch_tokens.",
     ),
     "time/<part>_seconds": Metric(
@@ -249,7 +249,7 @@ METRICS: dict[str, Metric] = {
 }
 
 _PATTERNS = {
-    name: re.compile(re.sub(r"<\w+>", "[^/]+", name)) for name in METRICS if "<" in name
+    name: re.compile(re.sub(r"<\w+>", ".+", name)) for name in METRICS if "<" in name
 }  # a literal name goes before a pattern
 
 

@@ -77,6 +77,7 @@ def test_the_numbers_are_those_of_the_evaluations(run: Path) -> None:
     assert body["training"]["metrics"]["policy/entropy_mean"]["last"] < 0.4
     assert body["training"]["seconds"]["step"] == pytest.approx(6 * 0.85, abs=0.3)
     assert len(body["config_sha256"]) == 64
+    assert body["cold_start"]["metrics"]["sft/loss"]["first"] == 3.0
     assert body["missing"] == []
 
 
@@ -92,7 +93,17 @@ def test_the_page_shows_figures_curves_pictures_and_completions(run: Path) -> No
         kind, _, content = source.partition(",")
         assert kind == "data:image/png;base64"
         assert Image.open(BytesIO(base64.b64decode(content))).size == (56, 56)
-    for words in ("Early", "Late", "Which digit is written here?", "advantage", "gold:", "1.79 GiB", "2.13.0"):
+    for words in (
+        "Early",
+        "Late",
+        "Cold start",
+        "3 min 06 s",
+        "Which digit is written here?",
+        "advantage",
+        "gold:",
+        "1.79 GiB",
+        "2.13.0",
+    ):
         assert words in page.text
     shown = {group.group.sample.id for group in pick_groups(TraceReader(run))}
     assert all(name in page.text for name in shown)
@@ -124,7 +135,7 @@ def test_what_models_and_data_say_is_text(run: Path) -> None:
     shutil.rmtree(run / "traces")
     TraceWriter(run / "traces").write(0, [group], advantages=[[1.0, -1.0]])
     (run / "config.yaml").write_text("name: " + attack)
-    build_report(run, facts={"seed" + attack: attack, "seconds": {attack: 1.0}})
+    build_report(run, facts={"seed" + attack: attack, "stages": {attack: {"seconds": 1.0, "peak_mib": 1.0}}})
     page = page_of(run)
     assert not page.named("script")
     assert not page.named("b" + attack)
@@ -152,6 +163,13 @@ def test_a_missing_part_is_named_and_the_rest_reported(run: Path, gone: str, sai
     assert len(body["missing"]) == 1
     assert said in body["missing"][0]
     assert said in page_of(run).text
+
+
+def test_a_run_without_a_cold_start_says_so_and_misses_nothing(run: Path) -> None:
+    (run / "cold_start.jsonl").unlink()
+    body = build_report(run, facts={})
+    assert (body["cold_start"], body["missing"]) == (None, [])
+    assert "The run had no cold start." in page_of(run).text
 
 
 def test_an_empty_run_folder_gives_a_report_that_says_so(tmp_path: Path) -> None:
