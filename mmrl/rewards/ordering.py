@@ -13,7 +13,7 @@ from mmrl.rewards.options import letters_of
 from mmrl.rewards.reward import wrong_type
 from mmrl.types import Completion, Sample, Score
 
-_BETWEEN = re.compile(r"\s*(?:,|;|\n|->|→|=>|>|<|\bthen\b|\band\b)\s*")
+_BETWEEN = re.compile(r"\s*(?:,|;|\n|->|→|=>|>|<|\bthen\b|\band\b|\bor\b)\s*")
 _BULLET = re.compile(r"^(?:\(?\d{1,3}[.):]|[-*•])\s*")
 MOST_ITEMS = 200
 

@@ -29,11 +29,9 @@ def test_gold_scores_the_maximum(name: str, s: Sample) -> None:
     assert score(name, completion, s).value == pytest.approx(REWARDS[name].high, abs=1e-6)
 
 
-@pytest.mark.parametrize(("name", "s"), PAIRS, ids=IDS)
+@pytest.mark.parametrize(("name", "s"), [p for p in PAIRS if REWARDS[p[0]].kind != "shaping" or p[0] == "agreement"])
 @pytest.mark.parametrize("text", ["", "   ", "<answer></answer>", "<answer>", "I do not know."])
 def test_an_empty_completion_scores_the_minimum(name: str, s: Sample, text: str) -> None:
-    if REWARDS[name].kind == "shaping" and name != "agreement":
-        pytest.skip("says nothing about the answer")
     assert score(name, Completion(text=text, token_count=0), s).value == REWARDS[name].low
 
 
@@ -43,7 +41,7 @@ def test_the_declared_range_is_that_of_the_default_options(name: str) -> None:
     assert getattr(entry.function, "bounds", (entry.low, entry.high)) == (entry.low, entry.high)
     assert getattr(entry.function, "in_process", entry.in_process) == entry.in_process
     assert entry.low < entry.high
-    assert entry.summary and "\n" not in entry.summary
+    assert len(entry.summary.splitlines()) == 1
 
 
 @pytest.mark.parametrize("answer", SAMPLES)
@@ -54,28 +52,12 @@ def test_every_answer_type_has_a_usual_reward_that_accepts_it(answer: str) -> No
         REWARDS[name].verify(s, name=name)
 
 
-PIECES = st.sampled_from(
-    ["<answer>", "</answer>", "<think>", "</think>", "A", "B", " and ", "C.", "[1,2,3,4]", "[10, 20, 110, 70]", "(1,2)"]
-    + [
-        "4",
-        "-3.25",
-        "1e999",
-        "nan",
-        "inf",
-        "3/0",
-        "½",
-        "\x00",
-        "\ud800",
-        "🙂",
-        "\u202e",
-        "٣",
-        "1 to 2",
-        "5:61",
-        "```json",
-    ]
-    + ['{"bbox_2d": [0,0,1,1], "label": "cat"}', "\\frac{1}{0}", "%", "the man", ",", "\n", "左", "[[", "]]", "{", "}"]
+FRAGMENTS = (
+    "<answer> </answer> <think> </think> A B and C. [1,2,3,4] [10,20,110,70] (1,2) 4 -3.25 1e999 nan inf 3/0 ½ \x00 🙂 "
+    '\u202e ٣ to 5:61 ```json {"bbox_2d":[0,0,1,1],"label":"cat"} \\frac{1}{0} % the man , 左 [[ ]] { } \ud800'
 )
-TEXTS = st.one_of(st.text(max_size=60), st.lists(PIECES, max_size=12).map("".join))
+PIECES = st.sampled_from(FRAGMENTS.split(" "))
+TEXTS = st.one_of(st.text(max_size=60), st.lists(PIECES, max_size=12).map(" ".join))
 WRAPPED = st.one_of(TEXTS, TEXTS.map(lambda t: f"<think>x</think><answer>{t}</answer>"))
 VIEWS = st.sampled_from([(), (MediaView(width=640, height=480, spoken_width=1000, spoken_height=1000),)])
 
@@ -125,12 +107,15 @@ def hostile(size: int) -> dict[str, str]:
     made["both tags"] = "<answer>A</answer>" * (size // 18)
     made["thinks"] = "<think>" * (size // 7) + "<answer>A</answer>"
     made["sentences"] = "The answer is A. " * (size // 17) + "<answer>B</answer>"
+    words = " ".join(f"{n:x}ational" for n in range(size // 11))
+    made["different words"] = f"<answer>{words[:size]}</answer>"
     made["no spaces"] = "x" * size
     return made
 
 
 HOSTILE = hostile(1_000_000)
-SMALL_ONES = hostile(18_000)  # below the limits at which an answer is refused for its length
+# Below the lengths at which answers are refused, so that the parsers have to read them.
+SMALL_ONES = {f"{size} {kind}": text for size in (290, 1_900, 5_800, 18_000) for kind, text in hostile(size).items()}
 
 
 @pytest.mark.parametrize("name", [n for n in REWARDS if n not in ("judge", "length_cosine")])
@@ -141,7 +126,7 @@ def test_a_hostile_megabyte_is_scored_in_bounded_time(name: str) -> None:
     prepare = getattr(function, "prepare", None)
     if prepare is not None:
         prepare()
-    for kind, text in {**HOSTILE, **{f"small {k}": t for k, t in SMALL_ONES.items()}}.items():
+    for kind, text in {**HOSTILE, **SMALL_ONES}.items():
         completion = Completion(text=text, token_count=10)
         best = min(_seconds(lambda: function(completion, s)) for _ in range(3))  # noqa: B023 - called at once
         assert best < 0.150, f"{name} took {best:.3f} s on {kind}"
@@ -185,6 +170,6 @@ def test_names_and_options_that_do_not_exist_name_the_nearest() -> None:
 
 def test_importing_the_catalogue_loads_no_heavy_package() -> None:
     heavy = ["torch", "transformers", "numpy", "scipy", "nltk", "rapidfuzz", "math_verify", "sympy", "mmrl.config"]
-    code = f"import sys, json, mmrl.rewards.catalog, mmrl.rewards.build; print(json.dumps([m for m in {heavy} if m in sys.modules]))"
+    code = f"import sys, json, mmrl.rewards.build; print(json.dumps([m for m in {heavy} if m in sys.modules]))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(run.stdout) == []
