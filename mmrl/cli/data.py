@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mmrl.cli.options import Quiet
 
+if TYPE_CHECKING:
+    from mmrl.types import Dropped
+
 app = typer.Typer(no_args_is_help=True, help="Build data sets from recipes, check them and look at them.")
 
 Manifest = Annotated[Path, typer.Argument(metavar="MANIFEST", help="A JSON-lines file.", show_default=False)]
+NearBits = Annotated[
+    int | None,
+    typer.Option(
+        "--near",
+        metavar="BITS",
+        min=0,
+        max=16,
+        help="Pictures that look alike count as the same: hashes may differ in so many of 63 bits. 4 is cautious.",
+        show_default=False,
+    ),
+]
 
 
 @app.command()
@@ -144,6 +159,116 @@ def preview(
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, page.encode("utf-8"))
     print(f"{out}: {min(limit, len(samples))} samples")
+
+
+@app.command()
+def dedup(
+    manifest: Manifest,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE.jsonl", help="Manifest to write.", show_default=False)],
+    near: NearBits = None,
+    quiet: Quiet = False,
+) -> None:
+    """Leave out samples that ask the same of the same media.
+
+    Pictures are compared by their pixels, videos by their bytes. Of samples that agree, the first stays; of samples
+    that contradict each other, none does. Samples whose media cannot be decoded are left out too.
+
+    \b
+    Examples:
+      mmrl data dedup raw.jsonl --out clean.jsonl
+      mmrl data dedup raw.jsonl --out clean.jsonl --near 4
+    """
+    from mmrl.cli.console import progress
+    from mmrl.curation.dedup import dedup as without_repetitions
+    from mmrl.data.identity import name_media
+    from mmrl.data.manifest import read_manifest, write_manifest
+    from mmrl.errors import DataError
+
+    _refuse_existing([out, _dropped_file(out)])
+    named = name_media(read_manifest(manifest), near=near, progress=progress(quiet=quiet))
+    kept, dropped = without_repetitions(named.usable, named.same, named.alike)
+    _in_folder(out)
+    _tell_dropped([*named.dropped, *dropped], _dropped_file(out))
+    if not kept:
+        raise DataError(f"no sample of {manifest} is left; {_dropped_file(out)} says why. {out} was not written")
+    write_manifest(out, kept)
+    print(f"{out}: {len(kept)} samples")
+
+
+@app.command()
+def split(
+    manifest: Manifest,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the manifests.", show_default=False)],
+    shares: Annotated[
+        str, typer.Option(metavar="NAME=SHARE,…", help="Relative sizes; they are divided by their sum.")
+    ] = "train=0.8,validation=0.1,test=0.1",
+    group: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", help="Samples with equal metadata KEY stay together.", show_default=False),
+    ] = None,
+    near: NearBits = None,
+    seed: Annotated[int, typer.Option(min=0, help="Decides which samples go where.")] = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Divide a manifest so that no picture or clip is in two splits, each with its share of tasks and right options.
+
+    Samples whose media cannot be decoded are left out. Media stay where they are.
+
+    \b
+    Examples:
+      mmrl data split all.jsonl --out data/mine
+      mmrl data split all.jsonl --out data/mine --shares train=900,test=100 --group scene --near 4
+    """
+    from mmrl.cli.console import print_table, progress
+    from mmrl.data.identity import name_media
+    from mmrl.data.manifest import read_manifest, write_manifest
+    from mmrl.data.split import parse_shares, split_samples
+
+    wanted = parse_shares(shares)
+    files = {name: out / f"{name}.jsonl" for name in wanted}
+    listed = out / "dropped.jsonl"
+    _refuse_existing([*files.values(), listed])
+    named = name_media(read_manifest(manifest), near=near, progress=progress(quiet=quiet))
+    names = named.same if named.alike is None else named.alike
+    divided = split_samples(named.usable, wanted, names, group_key=group, seed=seed)
+    for name, samples in divided.items():
+        write_manifest(_in_folder(files[name]), samples)
+    whole = max(len(named.usable), 1)
+    rows = [(name, len(its), f"{len(its) / whole:.1%}", _near(files[name])) for name, its in divided.items()]
+    print_table(("split", "samples", "share", "manifest"), rows)
+    _tell_dropped(named.dropped, listed)
+
+
+def _refuse_existing(paths: Sequence[Path]) -> None:
+    from mmrl.errors import RunError
+
+    there = [str(path) for path in paths if path.exists()]
+    if there:
+        raise RunError(f"{', '.join(there)} exist(s) and is not overwritten; choose another --out, or delete it first")
+
+
+def _in_folder(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _dropped_file(out: Path) -> Path:
+    return out.with_name(f"{out.stem}.dropped.jsonl")
+
+
+def _tell_dropped(dropped: Sequence[Dropped], path: Path) -> None:
+    """A table of the reasons, and a file of the samples; nothing where nothing was left out."""
+    if not dropped:
+        return
+    from collections import Counter
+
+    from mmrl.cli.console import print_table
+    from mmrl.data.jsonl import write_json_lines
+
+    write_json_lines(path, [{"id": d.sample_id, "reason": d.reason, "detail": d.detail} for d in dropped])
+    print()
+    print_table(("left out because", "samples"), Counter(d.reason for d in dropped).most_common())
+    print(f"Which ones: {_near(path)}")
 
 
 def _near(path: Path) -> Path:

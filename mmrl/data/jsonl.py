@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+from mmrl.data.atomic import write_atomically
 from mmrl.errors import DataError, nearest
 
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
@@ -32,6 +33,12 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, Any | DataError]]:
                 yield number, parse_json(text)
             except DataError as error:
                 yield number, error
+
+
+def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """One object a line; atomic."""
+    text = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+    write_atomically(path, text.encode("utf-8"))
 
 
 def parse_json(text: str) -> Any:

@@ -10,7 +10,6 @@ The same recipe, seed and inputs give the same bytes. The folder appears complet
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import uuid
@@ -22,6 +21,7 @@ from typing import Any
 
 from mmrl.data.atomic import flush_folder, write_atomically
 from mmrl.data.builders.catalog import BUILDERS
+from mmrl.data.jsonl import write_json_lines
 from mmrl.data.lock import LOCK_NAME, check_existing, folder_digests, identity, lock_text, package_versions
 from mmrl.data.manifest import write_manifest
 from mmrl.data.recipe_file import load_recipe, recipe_identity
@@ -132,8 +132,7 @@ def write_data_set(
         write_manifest(folder / f"{split}.jsonl", samples)
         counts[split] = len(samples)
     lines = [{"key": row.sample_id, "reason": row.reason, "detail": row.detail} for row in dropped]
-    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    write_atomically(folder / "dropped.jsonl", text.encode("utf-8"))
+    write_json_lines(folder / "dropped.jsonl", lines)
     shutil.rmtree(waiting)
     return counts, _counted(dropped)
 

@@ -1,0 +1,58 @@
+"""Which media files of a data set are the same, and which look alike: a name per file that equals share."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+
+from mmrl.data.fingerprint import fingerprint_files
+from mmrl.data.images import BrokenMedia
+from mmrl.data.near import near_pairs
+from mmrl.data.split import connected
+from mmrl.progress import Progress
+from mmrl.types import Dropped, Sample
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedMedia:
+    """The media of a data set, told apart."""
+
+    same: Mapping[str, Hashable]  # path → name; equal pixels, or equal bytes of videos, have equal names
+    alike: Mapping[str, Hashable] | None  # path → name; pictures that look alike too; None: not asked for
+    usable: tuple[Sample, ...]  # samples whose media can all be used, in order
+    dropped: tuple[Dropped, ...]  # the others
+
+
+def name_media(samples: Sequence[Sample], *, near: int | None, progress: Progress) -> NamedMedia:
+    """Reads every media file once. near: bits of 63 by which the hashes of pictures that look alike may differ."""
+    prints, broken = fingerprint_files(samples, progress=progress)
+    paths = list(prints)
+    alike: dict[str, Hashable] | None = None
+    if near is not None:
+        labels: list[list[Hashable]] = [[prints[path].digest] for path in paths]
+        for pair in near_pairs([prints[path] for path in paths], distance=near):
+            for place in pair:
+                labels[place].append(pair)
+        alike = dict(zip(paths, connected(labels), strict=True))
+    usable: list[Sample] = []
+    dropped: list[Dropped] = []
+    for sample in samples:
+        why = _first_broken(sample, broken)
+        if why is None:
+            usable.append(sample)
+        else:
+            dropped.append(Dropped(sample_id=sample.id, stage="media", reason=why.reason, detail=str(why)))
+    return NamedMedia(
+        same={path: prints[path].digest for path in paths},
+        alike=alike,
+        usable=tuple(usable),
+        dropped=tuple(dropped),
+    )
+
+
+def _first_broken(sample: Sample, broken: Mapping[str, BrokenMedia]) -> BrokenMedia | None:
+    for item in sample.media:
+        for path in item.paths if item.path is None else (item.path,):
+            if path in broken:
+                return broken[path]
+    return None
