@@ -14,12 +14,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from enum import StrEnum
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mmrl.types import Dropped, ScoredGroup
+
+
+class Need(StrEnum):
+    """A per-token stream a part wants the loop to compute for the step; nothing is computed that no part names."""
+
+    OLD_LOGPROBS = "old_logprobs"  # only needed when a step makes several updates; otherwise old = current
+    REF_LOGPROBS = "ref_logprobs"  # loads the algorithm's reference policy
+    ENTROPY = "entropy"  # of the policy at the start of the step
+
+
+NO_NEEDS: frozenset[Need] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +45,7 @@ class PolicyOutputs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Streams:
-    """Per-token quantities of the step that some part asked for (see `mmrl.algorithms.needs`); None: nobody did."""
+    """Per-token quantities of the step that some part asked for (`Need`); None: nobody did."""
 
     old_logprobs: Float[Tensor, "N T"] | None = None  # trainer's policy at the start of the step
     ref_logprobs: Float[Tensor, "N T"] | None = None  # reference policy
@@ -115,11 +128,9 @@ class TrainBatch:
     def _map(self, change: Callable[[Tensor], Tensor]) -> TrainBatch:
         streams = {f.name: getattr(self.streams, f.name) for f in fields(Streams)}
         tensors = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(
-            self,
-            streams=Streams(**{k: None if v is None else change(v) for k, v in streams.items()}),
-            **{k: change(v) for k, v in tensors.items() if isinstance(v, Tensor)},
-        )
+        changed: dict[str, Any] = {name: change(t) for name, t in tensors.items() if isinstance(t, Tensor)}
+        changed["streams"] = Streams(**{name: None if t is None else change(t) for name, t in streams.items()})
+        return replace(self, **changed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,4 +140,3 @@ class Credited:
     groups: tuple[ScoredGroup, ...]  # kept groups, in order; their rollouts are the rows of `batch`
     batch: TrainBatch
     dropped: tuple[tuple[ScoredGroup, Dropped], ...]  # groups a filter removed, with its reason
-

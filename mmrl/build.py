@@ -34,7 +34,9 @@ def set_up_torch(config: Config) -> str:
         torch.set_num_threads(config.backend.threads)
     torch.manual_seed(config.run.seed)
     if config.backend.device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("backend.device is cuda, but torch sees no GPU here. Use auto or cpu, or install a GPU build.")
+        raise ConfigError(
+            "backend.device is cuda, but torch sees no GPU here. Use auto or cpu, or install a GPU build."
+        )
     if config.backend.device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return config.backend.device

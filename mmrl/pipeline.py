@@ -23,7 +23,7 @@ from mmrl import __version__, build
 from mmrl.config.load import dump_config, load_config
 from mmrl.config.schema import Config
 from mmrl.errors import ConfigError, DataError, ModelError, RunError
-from mmrl.progress import Progress, SilentProgress
+from mmrl.progress import Progress
 from mmrl.types import Answer, Completion, Media, Sample
 
 if TYPE_CHECKING:
@@ -99,7 +99,9 @@ def open_run(config: Config, *, resume: bool, overwrite: bool) -> Path:
     if run_dir.exists() and any(run_dir.iterdir()):
         if overwrite:
             if not (run_dir / "config.yaml").is_file():
-                raise RunError(f"{run_dir} holds no run of mmrl, so --overwrite leaves it alone. Choose another run.name.")
+                raise RunError(
+                    f"{run_dir} holds no run of mmrl, so --overwrite leaves it alone. Choose another run.name."
+                )
             shutil.rmtree(run_dir)
         elif not resume:
             state = "finished" if (run_dir / "report.json").is_file() else "unfinished"
@@ -128,7 +130,9 @@ def prepare_data(config: Config, run_dir: Path, progress: Progress) -> Splits:
         paths = {split: str(path) for split, path in report.manifests.items()}
     else:
         paths = {name: path for name in ("train", "validation", "test") if (path := getattr(data, name)) is not None}
-    splits = Splits(**{name: read_manifest(paths[name]) if name in paths else [] for name in ("train", "validation", "test")})
+    splits = Splits(
+        **{name: read_manifest(paths[name]) if name in paths else [] for name in ("train", "validation", "test")}
+    )
     counts = ", ".join(f"{len(getattr(splits, n))} {n}" for n in ("train", "validation", "test"))
     progress.note(f"data: {counts}")
     return splits
@@ -298,7 +302,7 @@ def _cold_start(config: Config, run_dir: Path, base: str, splits: Splits, progre
     return folder
 
 
-def _train(config: Config, run_dir: Path, start_model: str, splits: Splits, progress: Progress) -> str | Path:
+def _train(config: Config, run_dir: Path, start_model: str, splits: Splits, progress: Progress) -> Path:
     """RL from the last checkpoint, or from `start_model`. Returns the final checkpoint's folder."""
     from mmrl.training.checkpoint import checkpoints, load_trainer_state
     from mmrl.training.loop import train

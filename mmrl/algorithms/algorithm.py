@@ -20,15 +20,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mmrl.algorithms.reference import FrozenReference, NoReference, Reference
-from mmrl.batch import Credited, PolicyOutputs, RewardTable, Streams, Totals, TrainBatch
-from mmrl.credit.advantage import GroupNormalized
-from mmrl.credit.part import Advantage, DivergenceWeight, GroupFilter, LossMask, Need, Reweight, Shaping, TokenWeight
+from mmrl.batch import Credited, Need, PolicyOutputs, RewardTable, Streams, Totals, TrainBatch
+from mmrl.credit.part import Advantage, DivergenceWeight, GroupFilter, LossMask, Reweight, Shaping, TokenWeight
 from mmrl.errors import ConfigError
-from mmrl.objective.aggregation import SequenceMean
-from mmrl.objective.divergence import NoDivergence
 from mmrl.objective.part import Aggregation, Divergence, Ratio, Regularizer, Surrogate
-from mmrl.objective.ratio import TokenRatio
-from mmrl.objective.surrogate import Clipped
 from mmrl.tensors import masked_sum, pad_rows
 from mmrl.types import Dropped, ScoredGroup
 
@@ -55,20 +50,20 @@ class Algorithm:
 
     shaping: tuple[Shaping, ...] = ()
     filters: tuple[GroupFilter, ...] = ()
-    advantage: Advantage = GroupNormalized()
+    advantage: Advantage
     reweight: tuple[Reweight, ...] = ()
     divergence_weight: tuple[DivergenceWeight, ...] = ()
     loss_mask: tuple[LossMask, ...] = ()
     token_weights: tuple[TokenWeight, ...] = ()
 
-    ratio: Ratio = TokenRatio()
-    surrogate: Surrogate = Clipped()
-    aggregation: Aggregation = SequenceMean()
-    divergence: Divergence = NoDivergence()
-    divergence_aggregation: Aggregation = SequenceMean()
+    ratio: Ratio
+    surrogate: Surrogate
+    aggregation: Aggregation
+    divergence: Divergence
+    divergence_aggregation: Aggregation
     regularizers: tuple[Regularizer, ...] = ()
 
-    reference: Reference = NoReference()
+    reference: Reference
 
     def __post_init__(self) -> None:
         if Need.REF_LOGPROBS in self.needs and isinstance(self.reference, NoReference):

@@ -74,6 +74,8 @@ def _check_options(slot: str, kind: type[Any], options: Mapping[str, Any]) -> No
             guess = nearest(key, known)
             hint = f" Did you mean {guess!r}?" if guess else ""
             listed = ", ".join(known) or "none"
-            raise ConfigError(f"algorithm.{slot}: {kind.__name__} has no hyper-parameter {key!r}.{hint} It has: {listed}.")
+            raise ConfigError(
+                f"algorithm.{slot}: {kind.__name__} has no hyper-parameter {key!r}.{hint} It has: {listed}."
+            )
         if known[key].type in (float, "float") and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise ConfigError(f"algorithm.{slot}.{key}: expected a number, got {value!r}.")

@@ -2,10 +2,10 @@
 
     loss = −(1/Σ|o_i|) Σ_{i,t} min(ρ_t A_i, clip(ρ_t, 0.8, 1.28) A_i)     every token weighs the same; no divergence
 
-and three more: groups that are all right or all wrong are dropped and refilled (`rollout.max_refills` rounds at most),
-completions near the longest allowed are penalised (eq. 13), and truncated ones carry no loss (§3.4, overlong filtering).
-The paper's own ablation adds filtering first and the soft penalty later; its final recipe is the penalty, so
-`loss_mask` is empty by default: set `loss_mask: [{type: truncated}]` to filter.
+and two more: groups that are all right or all wrong are dropped and refilled (`rollout.max_refills` rounds at most),
+and completions near the longest allowed are penalised (eq. 13). The paper also describes leaving truncated rollouts out
+of the loss (§3.4, overlong filtering); its soft penalty supersedes that, so `loss_mask` is empty here: set
+`loss_mask: [{type: truncated}]` to filter.
 """
 
 from dataclasses import replace

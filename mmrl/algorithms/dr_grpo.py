@@ -1,10 +1,10 @@
 """Dr. GRPO ("GRPO done right"): arXiv:2503.20783 §3.2.
 
-    A_i  = r_i − mean r                                                 no division by the spread
-    loss = −(1/(N·L_max)) Σ_{i,t} min(ρ_t A_i, clip(ρ_t, 0.8, 1.2) A_i)   a constant instead of each length; no divergence
+    A_i  = r_i − mean r                                                    no division by the spread
+    loss = −(1/(N·L_max)) Σ_{i,t} min(ρ_t A_i, clip(ρ_t, 0.8, 1.2) A_i)      a constant, not each length
 
 Removes GRPO's two biases: long wrong rollouts being punished less per token, and prompts of small spread weighing more.
-L_max is `rollout.max_tokens` (3000 in the paper).
+There is no divergence. L_max is `rollout.max_tokens` (3000 in the paper).
 """
 
 from dataclasses import replace

@@ -89,7 +89,7 @@ class TorchBackend:
         return self.policy(packed, entropy=entropy), packed
 
     def backward(self, loss: Float[Tensor, ""]) -> None:
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
 
     def optimizer_step(self) -> tuple[float, float]:
         norm = float(nn.utils.clip_grad_norm_(self._trainable, self._settings.max_grad_norm))

@@ -1,29 +1,20 @@
-"""The slots of the credit stage. A part is a frozen dataclass of its hyper-parameters with `needs` and one `__call__`."""
+"""The slots of the credit stage: a part is a frozen dataclass of its hyper-parameters with `needs` and a call."""
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from jaxtyping import Float
 from torch import Tensor
 
-from mmrl.batch import RewardTable, Streams
+from mmrl.batch import Need, RewardTable, Streams
 from mmrl.types import ScoredGroup
-
-
-class Need(StrEnum):
-    """A per-token stream a part wants the loop to compute for the step; nothing is computed that no part names."""
-
-    OLD_LOGPROBS = "old_logprobs"  # only needed when a step makes several updates; otherwise old = current
-    REF_LOGPROBS = "ref_logprobs"  # loads the algorithm's reference policy
-    ENTROPY = "entropy"  # of the policy at the start of the step
 
 
 class Shaping(Protocol):
     """Adds to the totals before they are compared."""
 
-    needs: frozenset[Need]
+    needs: ClassVar[frozenset[Need]]
 
     def __call__(self, table: RewardTable, max_tokens: int) -> Float[Tensor, " N"]: ...
 
@@ -31,7 +22,7 @@ class Shaping(Protocol):
 class GroupFilter(Protocol):
     """Keeps a scored group (None) or drops it, with a reason that is counted."""
 
-    needs: frozenset[Need]
+    needs: ClassVar[frozenset[Need]]
 
     def __call__(self, group: ScoredGroup) -> str | None: ...
 
@@ -39,7 +30,7 @@ class GroupFilter(Protocol):
 class Advantage(Protocol):
     """How much better a rollout was than its baseline."""
 
-    needs: frozenset[Need]
+    needs: ClassVar[frozenset[Need]]
 
     def __call__(self, table: RewardTable) -> Float[Tensor, " N"]: ...
 
@@ -47,7 +38,7 @@ class Advantage(Protocol):
 class Reweight(Protocol):
     """Changes advantages after they were computed (by length, correctness, …)."""
 
-    needs: frozenset[Need]
+    needs: ClassVar[frozenset[Need]]
 
     def __call__(self, advantages: Float[Tensor, " N"], table: RewardTable) -> Float[Tensor, " N"]: ...
 
@@ -55,15 +46,15 @@ class Reweight(Protocol):
 class DivergenceWeight(Protocol):
     """A weight of the divergence per rollout."""
 
-    needs: frozenset[Need]
+    needs: ClassVar[frozenset[Need]]
 
     def __call__(self, advantages: Float[Tensor, " N"], table: RewardTable) -> Float[Tensor, " N"]: ...
 
 
 class TokenWeight(Protocol):
-    """A weight of the surrogate per token, fixed for the step; several multiply. Weight 0 keeps the token in the totals."""
+    """A weight of the surrogate per token, fixed for the step; several multiply. Weight 0 leaves the totals alone."""
 
-    needs: frozenset[Need]
+    needs: ClassVar[frozenset[Need]]
 
     def __call__(
         self, advantages: Float[Tensor, " N"], table: RewardTable, streams: Streams
@@ -73,9 +64,6 @@ class TokenWeight(Protocol):
 class LossMask(Protocol):
     """Rollouts that carry no loss at all: 1 keeps, 0 leaves every token of the rollout out of loss and totals."""
 
-    needs: frozenset[Need]
+    needs: ClassVar[frozenset[Need]]
 
     def __call__(self, table: RewardTable) -> Float[Tensor, " N"]: ...
-
-
-NO_NEEDS: frozenset[Need] = frozenset()

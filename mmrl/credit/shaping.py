@@ -8,8 +8,7 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
-from mmrl.batch import RewardTable
-from mmrl.credit.part import NO_NEEDS, Need
+from mmrl.batch import NO_NEEDS, Need, RewardTable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

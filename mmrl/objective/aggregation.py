@@ -12,8 +12,7 @@ from typing import ClassVar
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mmrl.batch import Totals
-from mmrl.credit.part import NO_NEEDS, Need
+from mmrl.batch import NO_NEEDS, Need, Totals
 from mmrl.tensors import masked_mean, masked_sum
 
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mmrl.credit.part import NO_NEEDS, Need
+from mmrl.batch import NO_NEEDS, Need
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mmrl.credit.part import NO_NEEDS, Need
+from mmrl.batch import NO_NEEDS, Need
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

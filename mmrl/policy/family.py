@@ -1,6 +1,7 @@
 """What differs between model architectures, and the table of those mmrl knows.
 
-To add a family: one file with a `Family` value, a line in `FAMILIES`, and the exactness tests run over it by themselves.
+To add a family: one file with its functions, a `Family` value and a line in `FAMILIES` below; the exactness tests then
+run over it by themselves.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ class Family:
     encode_vision: Callable[[nn.Module, Tensor, Sequence[tuple[int, int, int]]], Tensor]  # → features, item after item
     language_model: Callable[[nn.Module], nn.Module]  # the decoder without its head
     token_embedding: Callable[[nn.Module], nn.Module]
-    spoken_size: Callable[[tuple[int, int, int], Any], tuple[float, float]]  # (grid, config) → (width, height) it speaks
+    spoken_size: Callable[
+        [tuple[int, int, int], Any], tuple[float, float]
+    ]  # (grid, config) → (width, height) it speaks
     vision_parts: Callable[[nn.Module], dict[str, tuple[nn.Module, ...]]]  # part name → modules, for freezing
     prepare: Callable[[nn.Module], None]  # exact but faster submodules in place of slow ones
 

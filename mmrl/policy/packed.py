@@ -9,13 +9,14 @@ Token q may attend to token k when both are of the same part, k comes no later, 
 branch. A branch's positions continue from the prompt's end as if it were alone. Its last token is left out of the row:
 it would predict nothing. The first token of every branch is predicted by the prompt's last hidden state.
 
-The idea is the shared prefix of Prefix Grouper (arXiv:2506.05433), here with multimodal positions and one attention call.
+The idea is the shared prefix of Prefix Grouper (arXiv:2506.05433), here with multimodal positions and in one
+attention call.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -63,8 +64,9 @@ class PackedBatch:
 
     def to(self, device: torch.device) -> PackedBatch:
         """The same batch on another device."""
-        moved = {f.name: getattr(self, f.name) for f in fields(self)}
-        return PackedBatch(**{k: v.to(device) if isinstance(v, Tensor) else v for k, v in moved.items()})
+        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
+        moved: dict[str, Any] = {name: t.to(device) for name, t in tensors.items() if isinstance(t, Tensor)}
+        return replace(self, **moved)
 
 
 def split_groups(groups: Sequence[RolloutGroup], token_budget: int) -> list[Part]:

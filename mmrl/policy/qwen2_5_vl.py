@@ -88,31 +88,27 @@ def prepare(model: nn.Module) -> None:
         block.attn.__class__ = _BatchedWindowAttention
 
 
-class _LinearPatchEmbed(hf.Qwen2_5_VisionPatchEmbed):  # type: ignore[misc]
-    """The patch embedding as the matrix product it is: stride equals kernel, so Conv3d (slow on CPU) sees each value once."""
+class _LinearPatchEmbed(hf.Qwen2_5_VisionPatchEmbed):
+    """The patch embedding as the matrix product it is: stride equals kernel, so the slow Conv3d is not needed."""
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         weight = self.proj.weight
         return F.linear(hidden_states.to(weight.dtype).view(-1, weight[0].numel()), weight.flatten(1))
 
 
-class _BatchedWindowAttention(hf.Qwen2_5_VLVisionAttention):  # type: ignore[misc]
+class _BatchedWindowAttention(hf.Qwen2_5_VLVisionAttention):
     """Window attention where windows of equal length are one batch, instead of a Python loop over windows."""
 
-    def forward(
-        self,
-        hidden_states: Tensor,
-        cu_seqlens: Tensor,
-        position_embeddings: tuple[Tensor, Tensor],
-        **kwargs: Any,
+    def forward(  # type: ignore[override]  # the tower always passes rotary embeddings
+        self, hidden_states: Tensor, cu_seqlens: Tensor, position_embeddings: tuple[Tensor, Tensor], **kwargs: Any
     ) -> Tensor:
         length = hidden_states.shape[0]
         q, k, v = self.qkv(hidden_states).reshape(length, 3, self.num_heads, -1).permute(1, 0, 2, 3).unbind(0)
         q, k = hf.apply_rotary_pos_emb_vision(q, k, *position_embeddings)
         sizes = (cu_seqlens[1:] - cu_seqlens[:-1]).tolist()
-        out = torch.empty_like(v)
         if len(set(sizes)) == 1:
-            return self.proj(_attend(q, k, v, len(sizes), self.scaling).reshape(length, -1))
+            whole: Tensor = self.proj(_attend(q, k, v, len(sizes), self.scaling).reshape(length, -1))
+            return whole
         starts = cu_seqlens[:-1]
         pieces, order = [], []
         for size in sorted(set(sizes)):
@@ -121,7 +117,8 @@ class _BatchedWindowAttention(hf.Qwen2_5_VLVisionAttention):  # type: ignore[mis
             pieces.append(_attend(q[index], k[index], v[index], len(windows), self.scaling))
             order.append(index)
         out = torch.cat(pieces)[torch.argsort(torch.cat(order))]
-        return self.proj(out.reshape(length, -1))
+        projected: Tensor = self.proj(out.reshape(length, -1))
+        return projected
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, windows: int, scale: float) -> Tensor:

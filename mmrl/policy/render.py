@@ -111,25 +111,25 @@ class Renderer:
         self.images_preprocessed += len(images)
         features = self._processor.image_processor(images=list(images), size=self._size, return_tensors="pt")
         patches: torch.Tensor = features["pixel_values"].contiguous()
-        grids = tuple(tuple(int(n) for n in grid) for grid in features["image_grid_thw"])
+        grids = tuple((int(t), int(h), int(w)) for t, h, w in features["image_grid_thw"])
         digest = hashlib.blake2b(repr(grids).encode(), digest_size=16)
         digest.update(patches.numpy().tobytes())
         views = []
         for image, grid in zip(images, grids, strict=True):
             width, height = self._family.spoken_size(grid, self._config)
-            views.append(
-                MediaView(width=image.width, height=image.height, spoken_width=width, spoken_height=height)
-            )
+            views.append(MediaView(width=image.width, height=image.height, spoken_width=width, spoken_height=height))
         vision = VisionInputs(
             patches=patches,
             grids=grids,
-            kinds=("image",) * len(grids),
+            kinds=tuple("image" for _ in grids),
             seconds_per_grid=(0.0,) * len(grids),
             digest=digest.hexdigest(),
         )
         return vision, tuple(views)
 
-    def _expand(self, sample: Sample, text: str, vision: VisionInputs | None) -> tuple[list[int], list[tuple[int, int]]]:
+    def _expand(
+        self, sample: Sample, text: str, vision: VisionInputs | None
+    ) -> tuple[list[int], list[tuple[int, int]]]:
         """Token ids with each placeholder repeated once per visual token, and where those are."""
         placeholder = self._config.image_token_id
         merged = self._config.vision_config.spatial_merge_size**2

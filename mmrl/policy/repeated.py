@@ -44,6 +44,4 @@ def repeated_outputs(policy: Policy, groups: Sequence[RolloutGroup]) -> PolicyOu
             logprob_rows.append(log_probs.gather(-1, ids[0, size:, None]).squeeze(-1))
             entropy_rows.append(-(log_probs.exp() * log_probs).sum(-1))
     pad = torch.nn.utils.rnn.pad_sequence
-    return PolicyOutputs(
-        logprobs=pad(logprob_rows, batch_first=True), entropy=pad(entropy_rows, batch_first=True)
-    )
+    return PolicyOutputs(logprobs=pad(logprob_rows, batch_first=True), entropy=pad(entropy_rows, batch_first=True))

@@ -91,7 +91,9 @@ class TransformersEngine:
     ) -> list[RolloutGroup]:
         size = sampling.group_size
         seeds = [
-            rollout_seed(self._run_seed, sampling.purpose, step, prompt.sample.id, i) for prompt in prompts for i in range(size)
+            rollout_seed(self._run_seed, sampling.purpose, step, prompt.sample.id, i)
+            for prompt in prompts
+            for i in range(size)
         ]
         cache, logits, following, visible = self._prefill(prompts, size)
         tokens = _Decoded(len(seeds), sampling.max_tokens, self._device)
@@ -130,7 +132,7 @@ class TransformersEngine:
     def _prefill(
         self, prompts: Sequence[Prompt], size: int
     ) -> tuple[DynamicCache, Tensor, Int[Tensor, " N"], Bool[Tensor, "N P"]]:
-        """Every prompt once. Returns cache and last logits per rollout, next position, and which cached tokens are real."""
+        """Every prompt once. Returns, per rollout: cache, last logits, next position, which cached tokens are real."""
         rows = [[Part(prompt=prompt, branches=(), rows=())] for prompt in prompts]
         policy = self._policy
         packed = pack_rows(rows, policy.family, policy.config, pad_id=self._tokenizer.pad_token_id).to(self._device)

@@ -1,7 +1,7 @@
 """Checkpoints: a folder is either whole or not there.
 
-    checkpoints/step_000050/            the policy, Hugging Face layout: transformers and vLLM load it as it is
-                           trainer/     state.pt: optimiser, reference, sampler, torch's generator, steps done
+checkpoints/step_000050/            the policy, Hugging Face layout: transformers and vLLM load it as it is
+                       trainer/     state.pt: optimiser, reference, sampler, torch's generator, steps done
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def load_trainer_state(checkpoint: Checkpoint, *, backend: TrainBackend, sampler
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError) as error:
         raise RunError(
-            f"{path}: the checkpoint cannot be read ({error}). Remove {checkpoint.folder} to resume from the one before."
+            f"{path}: cannot be read ({error}). Remove {checkpoint.folder} to resume from the checkpoint before."
         ) from error
     backend.load_state(state["backend"])
     sampler.load_state(state["sampler"])

@@ -20,8 +20,7 @@ from pathlib import Path
 
 from mmrl.algorithms.algorithm import Algorithm
 from mmrl.backend.backend import TrainBackend
-from mmrl.batch import Credited, Streams
-from mmrl.credit.part import Need
+from mmrl.batch import Credited, Need, Streams
 from mmrl.curriculum.sampler import PromptSampler
 from mmrl.errors import RunError
 from mmrl.progress import Progress
@@ -100,9 +99,7 @@ def train(trainer: Trainer, *, start: int = 0) -> int:
             collecting = time.perf_counter()
             if collected.kept:
                 credited = credit(trainer, collected)
-                row |= update(
-                    trainer.backend, trainer.algorithm, credited, minibatches=settings.minibatches, step=step
-                )
+                row |= update(trainer.backend, trainer.algorithm, credited, minibatches=settings.minibatches, step=step)
                 trainer.engine.load_weights(trainer.backend.weights(), version=step + 1)
                 empty = 0
             else:

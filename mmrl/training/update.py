@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 
@@ -75,12 +76,13 @@ def _shares(groups: Sequence[ScoredGroup], count: int) -> list[Sequence[ScoredGr
     """`count` consecutive shares as equal as can be; fewer when there are fewer groups."""
     count = min(count, len(groups))
     bounds = [len(groups) * i // count for i in range(count + 1)]
-    return [groups[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [groups[a:b] for a, b in pairwise(bounds)]
 
 
 def _not_finite(step: int, groups: Sequence[ScoredGroup], what: str) -> str:
     names = ", ".join(g.group.prompt.sample.id for g in groups[:8])
     return (
         f"step {step}: the {what} is not finite (samples {names}{' …' if len(groups) > 8 else ''}). The weights are "
-        "those of the update before; lower train.learning_rate or look at these samples, then go on with --resume."
+        "those of the update before. Look at these samples, or lower train.learning_rate; --resume goes on from the "
+        "last checkpoint."
     )
