@@ -5,7 +5,7 @@ import json
 import math
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmrl.traces.codec import decode, encode_line
@@ -124,6 +124,7 @@ def groups(draw: st.DrawFn) -> TraceGroup:
     )
 
 
+@settings(deadline=None)  # a busy machine is no defect
 @given(groups() | st.builds(TraceDrop, step=st.integers(0, 10**7), dropped=drops))
 def test_every_field_survives_writing_and_reading(record: TraceGroup | TraceDrop) -> None:
     line = encode_line(record)
