@@ -19,6 +19,7 @@ from mmrl.config.schema import (
     ModelConfig,
     RewardConfig,
     RolloutConfig,
+    RunConfig,
     TrainConfig,
 )
 from mmrl.config.tree import KeyPath
@@ -33,6 +34,13 @@ class Check:
 
     sections: tuple[str, ...]
     find: Callable[..., Iterator[Mistake]]
+
+
+def output_goes_into_a_folder(run: RunConfig) -> Iterator[Mistake]:
+    above = [Path(run.folder).expanduser().absolute(), *Path(run.folder).expanduser().absolute().parents]
+    existing = next(path for path in above if path.exists())
+    if not existing.is_dir():
+        yield ("run", "folder"), f"{existing} is a file; name a folder"
 
 
 def warmup_ends_within_training(train: TrainConfig) -> Iterator[Mistake]:
@@ -132,6 +140,7 @@ def algorithm_can_be_built(algorithm: str | Mapping[str, Any]) -> Iterator[Mista
 
 
 CHECKS: tuple[Check, ...] = (
+    Check(("run",), output_goes_into_a_folder),
     Check(("model",), pixels_in_order),
     Check(("model",), tiny_model_has_whole_heads),
     Check(("data",), recipe_is_sound),

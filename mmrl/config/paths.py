@@ -6,7 +6,7 @@ of one's own can be named from where one stands. In an override: the current fol
 The outcome is absolute, so that the resolved config of a run means the same from everywhere.
 
 `run.folder`, where output goes, is always relative to the current folder. A recipe named by a bare word (`digits`) is
-one that comes with mmrl, and no path.
+one that comes with mmrl, and no path. A leading `~` is the user's home.
 """
 
 from __future__ import annotations
@@ -22,11 +22,16 @@ DATA_PATHS: tuple[KeyPath, ...] = (
     ("data", "test"),
 )
 MODEL_PATH: KeyPath = ("model", "path")
+RUN_FOLDER: KeyPath = ("run", "folder")
 
 
 def resolve_paths(root: Node) -> tuple[Node, list[Problem]]:
     """`root` with absolute paths, and a problem for each file that is not there."""
     problems: list[Problem] = []
+    output = find(root, RUN_FOLDER)
+    if output is not None and isinstance(output.value, str):
+        expanded = Node(value=str(Path(output.value).expanduser()), origin=output.origin)
+        root = place([str(key) for key in RUN_FOLDER], expanded, root)
     for path in (*DATA_PATHS, MODEL_PATH):
         node = find(root, path)
         if node is None or not isinstance(node.value, str):

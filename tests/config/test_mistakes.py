@@ -101,6 +101,7 @@ def test_names_in_catalogues_are_checked_with_a_guess(tmp_path: Path):
         ("data.recipe=recipes/none.yaml", "there is no 'recipes/none.yaml' in the current folder"),
         ("model={path: ./no/such/model}", "there is no './no/such/model'"),
         ("model.min_pixels=9", "more than model.max_pixels (4)"),
+        (f"run.folder={__file__}/runs", "test_mistakes.py is a file; name a folder"),
         ("extends=other.yaml", "'extends' stands at the top of a config file only"),
         ("train.betas=[0.9]", "the list is too short"),
     ],
