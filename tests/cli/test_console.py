@@ -1,6 +1,10 @@
 """Progress and tables where nobody watches a terminal."""
 
 import io
+import os
+import re
+import subprocess
+import sys
 import time
 
 import pytest
@@ -57,6 +61,23 @@ def test_no_terminal_means_plain_lines_and_quiet_means_none(capsys: pytest.Captu
     assert said.out == ""
     assert said.err.startswith("data: 3 samples\nrows: 2/2")
     assert "\x1b" not in said.err
+
+
+def test_on_a_terminal_bars_leave_one_line_and_no_color_is_respected():
+    script = (
+        "from mmrl.cli.console import progress\n"
+        "with progress().task('training', 3) as task:\n"
+        "    for _ in range(3): task.advance(reward=0.5)\n"
+    )
+    ours, theirs = os.openpty()
+    env = {**os.environ, "TERM": "xterm-256color", "NO_COLOR": "1"}
+    subprocess.run([sys.executable, "-c", script], stderr=theirs, env=env, check=True, timeout=60)
+    os.close(theirs)
+    said = os.read(ours, 100_000).decode()
+    os.close(ours)
+    assert "\x1b[2K" in said, "a line that is drawn anew"
+    assert re.search(r"training: 3/3 in 0:0\d  \d+/s  reward=0.5", said)
+    assert not re.search(r"\x1b\[[0-9;]*3[0-7]m", said), "a colour"
 
 
 def test_table_aligns_text_left_and_numbers_right():
