@@ -7,7 +7,7 @@ RUN    := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-fast lint format clean
+.PHONY: help install quickstart test test-fast lint format bench clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -44,6 +44,9 @@ lint: install  ## style, format and types
 format: install  ## rewrite to the format that lint checks
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
+
+bench: install  ## the training pass, packed against repeated: about a minute
+	$(RUN) tools/bench/packed_pass.py
 
 clean:  ## remove the environment and caches; runs stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
