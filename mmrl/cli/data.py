@@ -162,6 +162,38 @@ def preview(
 
 
 @app.command()
+def convert(
+    format_: Annotated[
+        str,
+        typer.Argument(metavar="FORMAT", help="video-r1, vlm-r1 or seed-bench-r1.", show_default=False),
+    ],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="JSON list or JSON lines.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE.jsonl", help="Manifest to write.", show_default=False)],
+    media: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where the rows' paths start. Default: beside FILE.", show_default=False),
+    ] = None,
+) -> None:
+    """Turn another project's data set into a manifest.
+
+    Rows that cannot become a sample are left out, each with the reason. Media are not opened: follow with `validate`.
+
+    \b
+    Examples:
+      mmrl data convert video-r1 Video-R1-260k.json --out train.jsonl
+      mmrl data convert vlm-r1 rec_jsonl/refcoco_train.jsonl --media coco --out refcoco.jsonl
+    """
+    from mmrl.data.convert import convert_file
+    from mmrl.data.manifest import write_manifest
+
+    _refuse_existing([out, _dropped_file(out)])
+    samples, dropped = convert_file(file, format_, media_root=file.parent if media is None else media)
+    write_manifest(_in_folder(out), samples)
+    print(f"{out}: {len(samples)} samples")
+    _tell_dropped(dropped, _dropped_file(out))
+
+
+@app.command()
 def dedup(
     manifest: Manifest,
     out: Annotated[Path, typer.Option("--out", metavar="FILE.jsonl", help="Manifest to write.", show_default=False)],

@@ -6,6 +6,7 @@ import pytest
 
 from mmrl.data.answers import ANSWERS
 from mmrl.data.builders.catalog import BUILDERS
+from mmrl.data.formats.catalog import FORMATS
 from mmrl.data.images import REASONS
 from mmrl.data.jsonl import parse_json
 from mmrl.data.manifest import parse_sample
@@ -21,6 +22,10 @@ def test_the_page_names_every_key_type_and_reason(name):
 
 def test_the_page_describes_every_builder():
     assert all(f"### {name}\n" in PAGE for name in BUILDERS)
+
+
+def test_the_page_lists_every_format():
+    assert all(f"| `{name}` |" in PAGE for name in FORMATS)
 
 
 def test_the_example_row_is_sound(tmp_path):
