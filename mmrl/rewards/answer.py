@@ -48,8 +48,9 @@ def find_answer(text: str, tag: str = "answer") -> AnswerBlock:
     start = text.rfind(opening, 0, end) if end >= 0 else -1
     if start < 0:
         return AnswerBlock(None)
+    last, end = end, text.find(closing, start)
     content = text[start + len(opening) : end]
-    if text.find(opening) != start or text.find(opening, end) >= 0 or text.find(closing) != end:
+    if end != last or text.find(closing) != end or text.find(opening) != start or text.find(opening, end) >= 0:
         return AnswerBlock(content.strip(), "answer tags repeated or nested")
     for reasoning in REASONING_TAGS:
         if reasoning != tag and _inside(text, start, end, reasoning):

@@ -12,8 +12,12 @@ from tests.rewards.world import sample
 
 # Rewards that compare texts by similarity pay in part for a text that holds the gold one.
 SIMILARITY = ("rouge", "wer", "edit_distance", "bmas", "text_exact")
-SETS = ("iou_set", "spans_iou", "count_boxes")
-SOUND = [(p, i) for p, i in zip(PAIRS, IDS, strict=True) if REWARDS[p[0]].kind == "accuracy" and p[0] not in SIMILARITY]
+SETS = ("iou_set", "spans_iou")
+SOUND = [
+    (pair, name)
+    for pair, name in zip(PAIRS, IDS, strict=True)
+    if REWARDS[pair[0]].kind == "accuracy" and pair[0] not in (*SIMILARITY, "count_boxes")
+]
 
 
 @pytest.mark.parametrize(("name", "s"), [p for p, _ in SOUND], ids=[i for _, i in SOUND])
@@ -44,8 +48,7 @@ def test_similarity_rewards_pay_little_for_tricks_with_tags_and_walls(name: str)
 @pytest.mark.parametrize(("name", "s"), [p for p, _ in SOUND], ids=[i for _, i in SOUND])
 def test_a_wrong_answer_is_worth_the_least(name: str, s: Sample) -> None:
     entry = REWARDS[name]
-    if name != "count_boxes":  # which says nothing about where the boxes are
-        assert entry.unit(score(name, wrong_completion(s), s).value) <= (0.3 if name == "giou" else 0.0)
+    assert entry.unit(score(name, wrong_completion(s), s).value) <= (0.3 if name == "giou" else 0.0)
 
 
 def test_format_refuses_every_trick_with_tags() -> None:
@@ -81,3 +84,11 @@ def test_all_options_of_a_multiple_choice_are_worth_nothing() -> None:
     s = sample("choices", ("A", "C"), choices=("w", "x", "y", "z"))
     assert score("multi_choice", written("A, B, C, D"), s).value == 0.0
     assert score("multi_choice", written("ABCD"), s).value == 0.0
+
+
+def test_a_box_written_n_times_counts_once() -> None:
+    s = sample("number", 4.0)
+    assert score("count_boxes", written("[0,0,9,9] " * 4), s).value == 0.25
+    assert score("count_boxes", written("[0,0,9,9],[20,0,29,9],[40,0,49,9],[60,0,69,9]"), s).value == 1.0
+    assert score("count_boxes", written("[5,5,5,5],[6,6,1,1],[nan,0,1,1],[1,2,3,4]"), s).value == 0.25
+    assert score("count_boxes", written(str([[x, 0, x + 1, 1] for x in range(100)])), s).value == 0.0
