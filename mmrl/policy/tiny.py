@@ -49,7 +49,7 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 
-VOCABULARY_SIZE = 512  # 256 bytes, the special tokens, and as many merges as fit
+VOCABULARY_SIZE = 448  # 256 bytes, the special tokens, and merges: all the corpus can fill
 
 INITIALIZER_RANGE = 0.06  # wider than the published 0.02, which suits hidden sizes in the thousands
 

@@ -38,8 +38,11 @@ class TransformersEngine:
         self._device = torch.device(device)
         self._version = 0
         config = policy.config
-        # A sampled placeholder would claim a picture that is not there.
-        self._banned = torch.tensor([config.image_token_id, config.video_token_id], device=self._device)
+        # A sampled placeholder would claim a picture that is not there; ids beyond the tokenizer's are padding of the
+        # embedding table and mean nothing.
+        vocabulary = config.get_text_config().vocab_size
+        banned = {config.image_token_id, config.video_token_id, *range(len(tokenizer), vocabulary)}
+        self._banned = torch.tensor(sorted(banned), device=self._device)
         self._end = torch.tensor(_end_ids(policy, tokenizer), device=self._device)
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]], *, version: int) -> None:

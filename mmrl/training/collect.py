@@ -96,7 +96,9 @@ def _distinct(samples: Sequence[Sample]) -> list[Sample]:
 
 
 def _merge(metrics: dict[str, float], more: dict[str, float]) -> None:
-    """Counts of a refill add up; everything else is of the last round."""
+    """Counts of a refill add up, times are of the last round; means over all rounds are `rollout_metrics`'."""
     for name, value in more.items():
+        if name.endswith("_mean"):
+            continue
         counts = name.endswith(("_failed", "_timeouts"))
         metrics[name] = metrics.get(name, 0.0) + value if counts else value

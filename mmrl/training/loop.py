@@ -95,7 +95,8 @@ def train(trainer: Trainer, *, start: int = 0) -> int:
                 max_refills=settings.max_refills,
                 step=step,
             )
-            row = rollout_metrics(collected.scored, collected.dropped) | collected.metrics
+            filtered = [drop for _, drop in collected.filtered]
+            row = rollout_metrics(collected.scored, [*collected.dropped, *filtered]) | collected.metrics
             collecting = time.perf_counter()
             if collected.kept:
                 credited = credit(trainer, collected)

@@ -1,0 +1,63 @@
+"""From a config's words to an algorithm, and what it says when a word is wrong."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import pytest
+
+from mmrl.algorithms.build import build_algorithm
+from mmrl.algorithms.catalog import ALGORITHMS, PARTS
+from mmrl.algorithms.grpo import GRPO
+from mmrl.credit.filters import MaskTruncated
+from mmrl.errors import ConfigError
+from mmrl.objective.surrogate import Clipped
+
+
+def test_a_name_is_the_catalogue_s_entry() -> None:
+    assert build_algorithm("grpo") is GRPO
+
+
+def test_slots_are_replaced_and_hyper_parameters_changed() -> None:
+    built = build_algorithm(
+        {"base": "grpo", "divergence": {"type": "none"}, "surrogate": {"clip_high": 0.28}, "loss_mask": ["truncated"]}
+    )
+    assert built.surrogate == Clipped(clip_low=0.2, clip_high=0.28)
+    assert built.loss_mask == (MaskTruncated(),)
+    assert not built.needs_reference
+
+
+def test_grpo_asks_for_a_reference_and_dapo_does_not() -> None:
+    assert GRPO.needs_reference
+    assert not ALGORITHMS["dapo"].needs_reference
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("grop", "Did you mean 'grpo'"),
+        ({"divergence": "none"}, "give a base"),
+        ({"base": "grpo", "divergense": "none"}, "Did you mean 'divergence'"),
+        ({"base": "grpo", "surrogate": {"clip_hi": 1}}, "Did you mean 'clip_high'"),
+        ({"base": "grpo", "surrogate": {"clip_high": "wide"}}, "expected a number"),
+        ({"base": "grpo", "advantage": {"type": "mean"}}, "unknown type 'mean'"),
+        ({"base": "grpo", "filters": "mixed_correctness"}, "holds a list"),
+        ({"base": "dapo", "divergence": "k3"}, "needs a reference policy"),
+    ],
+)
+def test_mistakes_name_the_slot_and_the_way_out(spec: object, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        build_algorithm(spec)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_catalogue_entries_carry_their_name_and_paper(name: str) -> None:
+    algorithm = ALGORITHMS[name]
+    assert algorithm.name == name
+    assert algorithm.paper
+    assert algorithm.summary.endswith(".")
+
+
+def test_every_slot_of_an_algorithm_has_a_table_of_parts() -> None:
+    slots = {f.name for f in fields(GRPO)} - {"name", "title", "paper", "summary"}
+    assert slots == set(PARTS)
