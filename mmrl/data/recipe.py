@@ -10,6 +10,7 @@ The same recipe, seed and inputs give the same bytes. The folder appears complet
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import uuid
@@ -72,6 +73,8 @@ def build_recipe(
     if _occupied(out):
         return _report(out, check_existing(out, wanted), already_there=True)
     out.parent.mkdir(parents=True, exist_ok=True)
+    for left in sorted(out.parent.glob(f".{glob.escape(out.name)}.building-*")):
+        (progress or SilentProgress()).note(f"{left}: another build is running, or was killed; then remove it.")
     aside = out.parent / f".{out.name}.building-{uuid.uuid4().hex[:8]}"
     try:
         counts, dropped = write_data_set(

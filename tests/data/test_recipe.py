@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from mmrl.data.manifest import read_manifest, validate_manifest
 from mmrl.data.recipe import build_recipe, write_data_set
 from mmrl.data.source import Draft, NewFile, Source
 from mmrl.errors import DataError, RunError
+from mmrl.progress import SilentProgress
 from mmrl.types import Answer, Dropped, Media
 
 SPLITS = {"train": 1300, "validation": 200, "test": 297}
@@ -189,6 +192,30 @@ def test_a_failing_build_leaves_nothing_behind(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="sand"):
         build_recipe(tmp_path / "small.yaml", tmp_path / "out")
     assert os.listdir(tmp_path) == ["small.yaml"]
+
+
+class Listening(SilentProgress):
+    """Keeps the notes."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def test_a_killed_build_leaves_no_data_set_and_the_next_one_says_what_it_left(tmp_path):
+    code = (
+        "import os, mmrl.data.recipe as r\n"
+        "r.folder_digests = lambda folder: os.kill(os.getpid(), 9)\n"
+        f"r.build_recipe({str(small_recipe(tmp_path))!r}, {str(tmp_path / 'out')!r})"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
+    assert not (tmp_path / "out").exists()
+    heard = Listening()
+    assert not build_recipe(tmp_path / "small.yaml", tmp_path / "out", progress=heard).already_there
+    assert len(heard.notes) == 1
+    assert "was killed" in heard.notes[0]
 
 
 def test_a_build_that_another_process_finished_first_is_taken_over(tmp_path, monkeypatch):
