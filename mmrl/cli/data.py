@@ -11,7 +11,7 @@ import typer
 from mmrl.cli.options import Quiet
 
 if TYPE_CHECKING:
-    from mmrl.types import Dropped
+    from mmrl.types import Dropped, Sample
 
 app = typer.Typer(no_args_is_help=True, help="Build data sets from recipes, check them and look at them.")
 
@@ -184,13 +184,10 @@ def convert(
       mmrl data convert vlm-r1 rec_jsonl/refcoco_train.jsonl --media coco --out refcoco.jsonl
     """
     from mmrl.data.convert import convert_file
-    from mmrl.data.manifest import write_manifest
 
     _refuse_existing([out, _dropped_file(out)])
     samples, dropped = convert_file(file, format_, media_root=file.parent if media is None else media)
-    write_manifest(_in_folder(out), samples)
-    print(f"{out}: {len(samples)} samples")
-    _tell_dropped(dropped, _dropped_file(out))
+    _write_kept(out, samples, dropped)
 
 
 @app.command()
@@ -213,18 +210,50 @@ def dedup(
     from mmrl.cli.console import progress
     from mmrl.curation.dedup import dedup as without_repetitions
     from mmrl.data.identity import name_media
-    from mmrl.data.manifest import read_manifest, write_manifest
-    from mmrl.errors import DataError
+    from mmrl.data.manifest import read_manifest
 
     _refuse_existing([out, _dropped_file(out)])
-    named = name_media(read_manifest(manifest), near=near, progress=progress(quiet=quiet))
-    kept, dropped = without_repetitions(named.usable, named.same, named.alike)
-    _in_folder(out)
-    _tell_dropped([*named.dropped, *dropped], _dropped_file(out))
-    if not kept:
-        raise DataError(f"no sample of {manifest} is left; {_dropped_file(out)} says why. {out} was not written")
-    write_manifest(out, kept)
-    print(f"{out}: {len(kept)} samples")
+    samples = read_manifest(manifest)
+    named = name_media(samples, near=near, progress=progress(quiet=quiet))
+    usable, broken = named.usable(samples)
+    kept, dropped = without_repetitions(usable, named.same, named.alike)
+    _write_kept(out, kept, [*broken, *dropped])
+
+
+@app.command()
+def decontaminate(
+    manifest: Manifest,
+    against: Annotated[
+        list[Path],
+        typer.Option(
+            "--against", metavar="FILE.jsonl", help="Evaluation manifest; may be repeated.", show_default=False
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE.jsonl", help="Manifest to write.", show_default=False)],
+    near: NearBits = None,
+    quiet: Quiet = False,
+) -> None:
+    """Leave out training samples that show a picture or clip of an evaluation set.
+
+    Whatever they ask about it. Text-only samples are compared by their question. Samples whose media cannot be decoded
+    are left out too.
+
+    \b
+    Example:
+      mmrl data decontaminate train.jsonl --against test.jsonl --against other.jsonl --out clean.jsonl --near 4
+    """
+    from mmrl.cli.console import progress
+    from mmrl.curation.decontaminate import decontaminate as without_held_out
+    from mmrl.data.identity import name_media
+    from mmrl.data.manifest import read_manifest
+
+    _refuse_existing([out, _dropped_file(out)])
+    samples = read_manifest(manifest)
+    held_out = [sample for path in against for sample in read_manifest(path)]
+    named = name_media([*samples, *held_out], near=near, progress=progress(quiet=quiet))
+    usable, broken = named.usable(samples)
+    kept, dropped = without_held_out(usable, held_out, named.widest)
+    _write_kept(out, kept, [*broken, *dropped])
 
 
 @app.command()
@@ -260,15 +289,17 @@ def split(
     files = {name: out / f"{name}.jsonl" for name in wanted}
     listed = out / "dropped.jsonl"
     _refuse_existing([*files.values(), listed])
-    named = name_media(read_manifest(manifest), near=near, progress=progress(quiet=quiet))
-    names = named.same if named.alike is None else named.alike
-    divided = split_samples(named.usable, wanted, names, group_key=group, seed=seed)
+    everything = read_manifest(manifest)
+    named = name_media(everything, near=near, progress=progress(quiet=quiet))
+    usable, broken = named.usable(everything)
+    divided = split_samples(usable, wanted, named.widest, group_key=group, seed=seed)
+    out.mkdir(parents=True, exist_ok=True)
     for name, samples in divided.items():
-        write_manifest(_in_folder(files[name]), samples)
-    whole = max(len(named.usable), 1)
+        write_manifest(files[name], samples)
+    whole = max(len(usable), 1)
     rows = [(name, len(its), f"{len(its) / whole:.1%}", _near(files[name])) for name, its in divided.items()]
     print_table(("split", "samples", "share", "manifest"), rows)
-    _tell_dropped(named.dropped, listed)
+    _tell_dropped(broken, listed)
 
 
 def _refuse_existing(paths: Sequence[Path]) -> None:
@@ -279,13 +310,22 @@ def _refuse_existing(paths: Sequence[Path]) -> None:
         raise RunError(f"{', '.join(there)} exist(s) and is not overwritten; choose another --out, or delete it first")
 
 
-def _in_folder(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
-
-
 def _dropped_file(out: Path) -> Path:
     return out.with_name(f"{out.stem}.dropped.jsonl")
+
+
+def _write_kept(out: Path, kept: Sequence[Sample], dropped: Sequence[Dropped]) -> None:
+    """The manifest of the samples that stay, and beside it the list of the others."""
+    from mmrl.data.manifest import write_manifest
+    from mmrl.errors import DataError
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if kept:
+        write_manifest(out, kept)
+        print(f"{out}: {len(kept)} samples")
+    _tell_dropped(dropped, _dropped_file(out))
+    if not kept:
+        raise DataError(f"no sample is left; {_dropped_file(out)} says why. {out} was not written")
 
 
 def _tell_dropped(dropped: Sequence[Dropped], path: Path) -> None:

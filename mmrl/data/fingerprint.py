@@ -63,8 +63,9 @@ def fingerprint_files(
     pictures: dict[str, bool] = {}
     for sample in samples:
         for item in sample.media:
-            for path in item.paths if item.path is None else (item.path,):
-                pictures.setdefault(path, item.type != "video")
+            for path in (item.path, *item.paths):
+                if path is not None:
+                    pictures.setdefault(path, item.type != "video")
     found: dict[str, Fingerprint] = {}
     broken: dict[str, BrokenMedia] = {}
     with progress.task("media", len(pictures)) as task:

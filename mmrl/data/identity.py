@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from mmrl.data.fingerprint import fingerprint_files
 from mmrl.data.images import BrokenMedia
+from mmrl.data.media_paths import media_paths
 from mmrl.data.near import near_pairs
 from mmrl.data.split import connected
 from mmrl.progress import Progress
@@ -19,8 +20,24 @@ class NamedMedia:
 
     same: Mapping[str, Hashable]  # path → name; equal pixels, or equal bytes of videos, have equal names
     alike: Mapping[str, Hashable] | None  # path → name; pictures that look alike too; None: not asked for
-    usable: tuple[Sample, ...]  # samples whose media can all be used, in order
-    dropped: tuple[Dropped, ...]  # the others
+    broken: Mapping[str, BrokenMedia]  # path → why it has no name
+
+    @property
+    def widest(self) -> Mapping[str, Hashable]:
+        """`alike` where it was asked for, else `same`."""
+        return self.same if self.alike is None else self.alike
+
+    def usable(self, samples: Sequence[Sample]) -> tuple[list[Sample], list[Dropped]]:
+        """(samples whose media all have names, the others with the reason)."""
+        kept: list[Sample] = []
+        dropped: list[Dropped] = []
+        for sample in samples:
+            why = next((self.broken[path] for path in media_paths(sample) if path in self.broken), None)
+            if why is None:
+                kept.append(sample)
+            else:
+                dropped.append(Dropped(sample_id=sample.id, stage="media", reason=why.reason, detail=str(why)))
+        return kept, dropped
 
 
 def name_media(samples: Sequence[Sample], *, near: int | None, progress: Progress) -> NamedMedia:
@@ -34,25 +51,4 @@ def name_media(samples: Sequence[Sample], *, near: int | None, progress: Progres
             for place in pair:
                 labels[place].append(pair)
         alike = dict(zip(paths, connected(labels), strict=True))
-    usable: list[Sample] = []
-    dropped: list[Dropped] = []
-    for sample in samples:
-        why = _first_broken(sample, broken)
-        if why is None:
-            usable.append(sample)
-        else:
-            dropped.append(Dropped(sample_id=sample.id, stage="media", reason=why.reason, detail=str(why)))
-    return NamedMedia(
-        same={path: prints[path].digest for path in paths},
-        alike=alike,
-        usable=tuple(usable),
-        dropped=tuple(dropped),
-    )
-
-
-def _first_broken(sample: Sample, broken: Mapping[str, BrokenMedia]) -> BrokenMedia | None:
-    for item in sample.media:
-        for path in item.paths if item.path is None else (item.path,):
-            if path in broken:
-                return broken[path]
-    return None
+    return NamedMedia(same={path: prints[path].digest for path in paths}, alike=alike, broken=broken)

@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from mmrl.data.media_paths import media_paths
 from mmrl.errors import ConfigError, DataError
 from mmrl.types import Sample
 
@@ -94,8 +95,7 @@ def split_samples(
     """
     labels: list[list[Hashable]] = []
     for sample in samples:
-        paths = [path for item in sample.media for path in (item.paths if item.path is None else (item.path,))]
-        label: list[Hashable] = [("media", names[path]) for path in paths]
+        label: list[Hashable] = [("media", names[path]) for path in media_paths(sample)]
         if group_key is not None:
             if sample.metadata.get(group_key) is None:
                 raise DataError(

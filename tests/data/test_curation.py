@@ -10,6 +10,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from mmrl.cli.data import app
+from mmrl.curation.decontaminate import decontaminate
 from mmrl.curation.dedup import dedup
 from mmrl.data.manifest import read_manifest, write_manifest
 from mmrl.data.split import parse_shares, split_samples
@@ -79,6 +80,26 @@ def test_lookalikes_are_repetitions_only_where_their_answers_agree():
     assert outcome(*rows, alike=ALIKE) == (["1", "3"], {"2": "near duplicate"})
     counted = (sample("1", "/b", value="A"), sample("2", "/like-b", value="B"))
     assert outcome(*counted, alike=ALIKE) == (["1", "2"], {})
+
+
+def test_training_samples_that_show_a_held_out_picture_are_left_out_whatever_they_ask():
+    train = [
+        sample("1", "/a", question="r?"),
+        sample("2", "/b"),
+        sample("3", "/b", "/copy-of-a"),
+        sample("4", question="How many?"),
+        sample("5", question="how  MANY?"),
+        sample("6", question="q?"),
+    ]
+    held_out = [sample("t1", "/a"), sample("t2", question="How many?"), sample("t3", "/broken")]
+    kept, dropped = decontaminate(train, held_out, SAME)
+    assert [s.id for s in kept] == ["2", "6"]
+    assert {d.sample_id: (d.reason, d.detail) for d in dropped} == {
+        "1": ("media of the evaluation set", "shared with t1 of the evaluation set"),
+        "3": ("media of the evaluation set", "shared with t1 of the evaluation set"),
+        "4": ("question of the evaluation set", "shared with t2 of the evaluation set"),
+        "5": ("question of the evaluation set", "shared with t2 of the evaluation set"),
+    }
 
 
 def test_samples_of_one_picture_or_one_group_are_never_divided():
@@ -159,9 +180,22 @@ def test_dedup_overwrites_nothing_and_writes_no_empty_manifest(manifest, tmp_pat
     with pytest.raises(RunError, match="not overwritten"):
         run("dedup", manifest, "--out", manifest)
     write_manifest(tmp_path / "bad.jsonl", [sample("broken", str(tmp_path / "broken.png"))])
-    with pytest.raises(DataError, match="no sample of"):
+    with pytest.raises(DataError, match="no sample is left"):
         run("dedup", tmp_path / "bad.jsonl", "--out", tmp_path / "left.jsonl")
     assert not (tmp_path / "left.jsonl").exists()
+
+
+def test_decontaminate_finds_lookalikes_of_the_evaluation_set(manifest, tmp_path):
+    everything = read_manifest(manifest)
+    tested = [s for s in everything if s.id in ("0-png", "1-jpg", "2-png")]
+    write_manifest(tmp_path / "test.jsonl", tested[:2])
+    write_manifest(tmp_path / "more.jsonl", tested[2:])
+    against = ("--against", tmp_path / "test.jsonl", "--against", tmp_path / "more.jsonl")
+    assert "17 samples" in run("decontaminate", manifest, *against, "--out", tmp_path / "equal.jsonl")
+    assert "14 samples" in run("decontaminate", manifest, *against, "--out", tmp_path / "near.jsonl", "--near", "4")
+    left = {s.id.split("-")[0] for s in read_manifest(tmp_path / "near.jsonl")}
+    assert left == {str(i) for i in range(3, 10)}
+    assert reasons(tmp_path / "near.dropped.jsonl") == {"empty file": 1, "media of the evaluation set": 6}
 
 
 def test_split_keeps_lookalikes_on_one_side(manifest, tmp_path):
