@@ -44,11 +44,20 @@ def find_answer(text: str, tag: str = "answer") -> AnswerBlock:
     if not tag:
         return AnswerBlock(text.strip())
     opening, closing = f"<{tag}>", f"</{tag}>"
-    end = text.rfind(closing)
-    start = text.rfind(opening, 0, end) if end >= 0 else -1
+    before, _, rest = text.partition(opening)
+    content, closed, after = rest.partition(closing)
+    once = closed and opening not in rest and closing not in after and closing not in before
+    if once and not any(f"{reasoning}>" in rest for reasoning in REASONING_TAGS):
+        return AnswerBlock(content.strip())  # the usual case, recognised cheaply
+    return _examined(text, opening, closing, tag)
+
+
+def _examined(text: str, opening: str, closing: str, tag: str) -> AnswerBlock:
+    last = text.rfind(closing)
+    start = text.rfind(opening, 0, last) if last >= 0 else -1
     if start < 0:
         return AnswerBlock(None)
-    last, end = end, text.find(closing, start)
+    end = text.find(closing, start)
     content = text[start + len(opening) : end]
     if end != last or text.find(closing) != end or text.find(opening) != start or text.find(opening, end) >= 0:
         return AnswerBlock(content.strip(), "answer tags repeated or nested")

@@ -28,6 +28,8 @@ LARGEST = 1e6  # coordinates beyond are invalid
 
 _N = r"\s*+([-+]?+(?:\d{1,20}+(?:\.\d{0,20}+)?+|\.\d{1,20}+)(?:[eE][-+]?+\d{1,3}+)?+|[-+]?+(?:nan|inf(?:inity)?+))\s*+"
 _BOX = re.compile(rf"[\[(]{_N},{_N},{_N},{_N}[\])]|\({_N},{_N}\)\s*+,\s*+\({_N},{_N}\)(?!\s*+,\s*+\()", re.IGNORECASE)
+_D = r"(\d{1,6}(?:\.\d{1,6})?)"
+_ONLY_BOX = re.compile(rf"\[{_D}, ?{_D}, ?{_D}, ?{_D}\]")  # what most policies write, recognised cheaply
 _BARE_BOX = re.compile(rf"{_N},{_N},{_N},{_N}", re.IGNORECASE)
 _POINT = re.compile(rf"[\[(]{_N},{_N}[\])]", re.IGNORECASE)
 _BARE_POINT = re.compile(rf"{_N},{_N}", re.IGNORECASE)
@@ -54,9 +56,10 @@ def read_boxes(text: str) -> list[FoundBox] | None:
     """Every box in `text`; empty where it says that there is none ("[]", "None"); None where it holds no boxes."""
     if len(text) > LONGEST:
         return None
-    bare = _BARE_BOX.fullmatch(text)
-    if bare:
-        return [FoundBox(_box(bare.groups()))]
+    only = _ONLY_BOX.fullmatch(text) or _BARE_BOX.fullmatch(text)
+    if only:
+        x1, y1, x2, y2 = only.groups()
+        return [FoundBox((float(x1), float(y1), float(x2), float(y2)))]
     if '"label"' in text:
         found = [
             FoundBox(_box(match.groups()), _label(part))
@@ -122,7 +125,7 @@ def said_box(box: Box, view: MediaView | None) -> Box:
 def gold_points(numbers: Sequence[float], sample: Sample, view: MediaView | None) -> tuple[float, ...]:
     """The gold answer's coordinates x, y, x, y … in the space of comparison."""
     if view is None or sample.answer.space == "pixels":
-        return tuple(float(number) for number in numbers)
+        return tuple(numbers)
     whole = 1.0 if sample.answer.space == "unit" else 1000.0
     sizes = (view.width / whole, view.height / whole)
     return tuple(number * sizes[place % 2] for place, number in enumerate(numbers))

@@ -17,12 +17,14 @@ def iou(a: Sequence[float], b: Sequence[float]) -> float:
 
     Example: [0, 0, 10, 10] and [5, 5, 15, 15]: 25 / 175.
     """
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
+    ax1, ay1, ax2, ay2 = a
+    bx1, by1, bx2, by2 = b
+    width = (ax2 if ax2 < bx2 else bx2) - (ax1 if ax1 > bx1 else bx1)
+    height = (ay2 if ay2 < by2 else by2) - (ay1 if ay1 > by1 else by1)
     if width <= 0.0 or height <= 0.0:
         return 0.0
     overlap = width * height
-    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - overlap
+    union = (ax2 - ax1) * (ay2 - ay1) + (bx2 - bx1) * (by2 - by1) - overlap
     return min(1.0, overlap / union) if union > 0.0 else 0.0
 
 

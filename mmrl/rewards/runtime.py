@@ -82,9 +82,9 @@ class RewardScorer:
             for group in groups:
                 uses = self._uses(group.prompt.sample)
                 rows = [[next(outcomes) for _ in uses] for _ in group.rollouts]
-                for row in rows:
-                    for use, outcome in zip(uses, row, strict=True):
-                        self._tally.count(use.name, _value(use, outcome), outcome, group.prompt.sample)
+                for use, column in zip(uses, zip(*rows, strict=True), strict=True):
+                    values = [_value(use, outcome) for outcome in column]
+                    self._tally.count(use.name, values, column, group.prompt.sample)
                 kept = _without_left_out(group, uses, rows, dropped)
                 if kept:
                     scored.append(_scored(group, uses, kept, [rows[i] for i in kept]))
@@ -247,22 +247,29 @@ def _scored(
     return ScoredGroup(
         group=group,
         results=results,
-        totals=tuple(sum(result.weight * result.value for result in row.values()) for row in results),
-        accuracy=tuple(_average(uses, row, "accuracy", without=0.0) for row in rows),
-        format=tuple(_average(uses, row, "format", without=1.0) for row in rows),
+        totals=tuple([sum([r.weight * r.value for r in row.values()]) for row in results]),
+        accuracy=_averages(uses, rows, "accuracy", without=0.0),
+        format=_averages(uses, rows, "format", without=1.0),
     )
 
 
-def _average(uses: Sequence[RewardUse], row: Sequence[Outcome], kind: str, *, without: float) -> float:
-    """Weighted mean over the rewards of one kind, each mapped to [0, 1]; plain mean where no weight is positive."""
-    pairs = [
-        (max(use.weight, 0.0), use.reward.unit(outcome.score.value) if outcome.score is not None else 0.0)
-        for use, outcome in zip(uses, row, strict=True)
-        if use.reward.kind == kind
-    ]
-    if not pairs:
-        return without
-    total = sum(weight for weight, _ in pairs)
+def _averages(
+    uses: Sequence[RewardUse], rows: Sequence[Sequence[Outcome]], kind: str, *, without: float
+) -> tuple[float, ...]:
+    """Per rollout, the weighted mean over the rewards of one kind, each mapped to [0, 1]; the plain mean where no
+    weight is positive.
+    """
+    chosen = [(place, use.reward, max(use.weight, 0.0)) for place, use in enumerate(uses) if use.reward.kind == kind]
+    if not chosen:
+        return (without,) * len(rows)
+    total = sum(weight for _, _, weight in chosen)
     if total <= 0.0:
-        return sum(value for _, value in pairs) / len(pairs)
-    return sum(weight * value for weight, value in pairs) / total
+        chosen = [(place, reward, 1.0) for place, reward, _ in chosen]
+        total = float(len(chosen))
+    return tuple(
+        [sum([weight * _unit(reward, row[place]) for place, reward, weight in chosen]) / total for row in rows]
+    )
+
+
+def _unit(reward: Reward, outcome: Outcome) -> float:
+    return 0.0 if outcome.score is None else reward.unit(outcome.score.value)

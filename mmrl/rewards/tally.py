@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mmrl.errors import RewardError
@@ -47,21 +48,27 @@ class Tally:
         """A new call of `score` begins."""
         self._step = {}
 
-    def count(self, name: str, value: float, outcome: Outcome, sample: Sample) -> None:
+    def count(self, name: str, values: Sequence[float], outcomes: Sequence[Outcome], sample: Sample) -> None:
+        """What one reward did on the rollouts of one group."""
         step = self._step.setdefault(name, _Step())
         run = self._run.setdefault(name, _Run())
-        step.calls += 1
-        step.total += value
-        step.seconds += outcome.seconds
-        step.slowest = max(step.slowest, outcome.seconds)
-        if outcome.score is not None:
+        step.calls += len(outcomes)
+        step.total += sum(values)
+        for outcome in outcomes:
+            step.seconds += outcome.seconds
+            if outcome.seconds > step.slowest:
+                step.slowest = outcome.seconds
+            if outcome.score is None:
+                self._count_failure(step, run, outcome, sample)
+                continue
             run.worked = True
             run.failures_in_a_row = 0
-            cost = outcome.score.details.get("cost") if outcome.score.details else None
-            if isinstance(cost, int | float):
-                step.cost += cost
+            if "cost" in outcome.score.details:
+                cost = outcome.score.details["cost"]
+                step.cost += cost if isinstance(cost, int | float) else 0.0
                 step.has_cost = True
-            return
+
+    def _count_failure(self, step: _Step, run: _Run, outcome: Outcome, sample: Sample) -> None:
         step.failed += 1
         step.timeouts += outcome.status is RewardStatus.TIMEOUT
         if run.failures_in_a_row == 0:

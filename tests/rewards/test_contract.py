@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -173,3 +174,13 @@ def test_importing_the_catalogue_loads_no_heavy_package() -> None:
     code = f"import sys, json, mmrl.rewards.build; print(json.dumps([m for m in {heavy} if m in sys.modules]))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(run.stdout) == []
+
+
+def test_the_documentation_lists_the_catalogue_as_it_is() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "rewards.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    expected = [
+        f"| `{name}` | {', '.join(entry.answers) or 'any'} | {entry.low:g}…{entry.high:g} | {entry.summary} |"
+        for name, entry in REWARDS.items()
+    ]
+    assert rows == expected
