@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from mmrl import __version__
-from mmrl.cli import config, data, explain, export, generate, model, run, sft, train
+from mmrl.cli import config, data, explain, export, generate, model, rewards, run, score, sft, train
 from mmrl.cli.eval import evaluate
 from mmrl.cli.list import list_names
 from mmrl.cli.outcome import finish
@@ -25,6 +25,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "sft": sft.sft,
     "eval": evaluate,
     "generate": generate.generate,
+    "score": score.score,
     "export": export.export,
     "list": list_names,
     "explain": explain.explain,
@@ -32,6 +33,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
 
 GROUPS: dict[str, typer.Typer] = {
     "data": data.app,
+    "rewards": rewards.app,
     "config": config.app,
     "model": model.app,
 }
