@@ -122,6 +122,17 @@ def test_vlm_r1_rows_of_other_kinds(tmp_path):
     assert len(one(tmp_path, "vlm-r1", two).media) == 2
 
 
+def test_vlm_r1_rows_with_several_labelled_boxes(tmp_path):
+    text = '```json\n[{"bbox_2d": [1, 2, 30, 40], "label": "cat"}, {"bbox_2d": [5, 6, 70, 80], "label": "dog"}]\n```'
+    for method in ("od_ap", "weighted_sum"):
+        sample = one(tmp_path, "vlm-r1", VLM_R1 | gold(f"<answer>{text}</answer>") | {"accu_reward_method": method})
+        assert sample.answer == Answer(type="boxes", value=((1, 2, 30, 40), (5, 6, 70, 80)))
+        assert sample.metadata == {"labels": ["cat", "dog"]}
+    nothing = one(tmp_path, "vlm-r1", VLM_R1 | gold("None") | {"accu_reward_method": "od_ap"})
+    assert (nothing.answer.value, nothing.metadata) == ((), {"labels": []})
+    assert reason(tmp_path, "vlm-r1", VLM_R1, **gold("a cat"), accu_reward_method="map") == "answer is no list of boxes"
+
+
 def test_vlm_r1_rows_that_do_not_fit(tmp_path):
     def why(**changes):
         return reason(tmp_path, "vlm-r1", VLM_R1, **changes)

@@ -151,15 +151,15 @@ def run(*arguments: object) -> str:
 
 def test_build_validate_stats_and_preview_work_on_each_others_output(tmp_path):
     recipe = tmp_path / "tiny.yaml"
-    recipe.write_text("name: tiny\nbuilder: digits\nsplits: {train: 9, test: 1}\noptions: {size: 8}\n")
+    recipe.write_text("name: tiny\nbuilder: digits\nsplits: {train: 9, test: 1}\noptions: {size: 8, limit: 100}\n")
     out = tmp_path / "out"
-    assert "1617" in run("build", recipe, "--out", out, "--quiet")
+    assert "90" in run("build", recipe, "--out", out, "--quiet")
     assert "already there" in run("build", recipe, "--out", out, "--quiet")
     with pytest.raises(RunError):
         run("build", recipe, "--out", out, "--seed", "1", "--quiet")
-    assert "is sound: 180 samples; every picture was decoded." in run("validate", out / "test.jsonl", "--quiet")
+    assert "is sound: 10 samples; every picture was decoded." in run("validate", out / "test.jsonl", "--quiet")
     assert "media were not looked at" in run("validate", out / "test.jsonl", "--no-media")
-    assert "180 samples, 180 different media files" in run("stats", out / "test.jsonl")
+    assert "10 samples, 10 different media files" in run("stats", out / "test.jsonl")
     assert "tiny-test-0002" in run("preview", out / "test.jsonl", "--limit", "3")
     run("preview", out / "test.jsonl", "--limit", "3", "--out", tmp_path / "page.html")
     assert (tmp_path / "page.html").read_text(encoding="utf-8").count("<article>") == 3

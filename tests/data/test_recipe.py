@@ -152,7 +152,9 @@ def test_an_empty_folder_is_filled(tmp_path):
 
 def small_recipe(folder: Path) -> Path:
     path = folder / "small.yaml"
-    path.write_text("name: small\nbuilder: digits\nsplits: {train: 0.9, test: 0.1}\noptions: {size: 8, ink: light}\n")
+    path.write_text(
+        "name: small\nbuilder: digits\nsplits: {train: 0.9, test: 0.1}\noptions: {size: 8, ink: light, limit: 90}\n"
+    )
     return path
 
 

@@ -55,6 +55,7 @@ def test_options_are_completed_with_the_builders_defaults(tmp_path):
         "task": "choice",
         "size": 28,
         "ink": "dark",
+        "limit": None,
     }
     assert options.model_dump() == recipe.options
 

@@ -34,6 +34,7 @@ class DigitsOptions(BaseModel):
     task: str = "choice"
     size: int = Field(56, ge=8, le=1024, description="width and height of the pictures, pixels")
     ink: Literal["dark", "light"] = Field("dark", description="dark ink on white paper, or light on black")
+    limit: int | None = Field(None, ge=1, description="only the first so many rows of the source; null: all")
 
 
 def build_digits(options: DigitsOptions, *, seed: int) -> Source:
@@ -48,9 +49,10 @@ def build_digits(options: DigitsOptions, *, seed: int) -> Source:
         ) from None
     digits: Any = load_digits()
     file = Path(sklearn.__file__).parent / "datasets" / "data" / "digits.csv.gz"
+    images, labels = digits.images[: options.limit], digits.target[: options.limit]
     return Source(
-        rows=_drafts(digits.images, digits.target, options),
-        total=len(digits.target),
+        rows=_drafts(images, labels, options),
+        total=len(labels),
         inputs={f"sklearn/datasets/data/{file.name}": hashlib.sha256(file.read_bytes()).hexdigest()},
         packages=("scikit-learn", "pillow"),
     )

@@ -5,18 +5,28 @@
        {"from": "gpt", "value": "[12, 30, 200, 310]"}]}
 
 Boxes are pixels of the original picture. Rows of other kinds say so in `accu_reward_method`: `mcq` (a letter; the
-options stand in the question), `yes_no` and `all_match` (text), `math`. Rows judged by a model (`llm`) or with labelled
-boxes (`map`, `od_ap` …) have no answer that can be checked here and are left out.
+options stand in the question), `yes_no` and `all_match` (text), `math`, and for the detection of several things `map`,
+`od_ap`, `od_ap50`, `odLength`, `weighted_sum` (a list of {"bbox_2d": […], "label": "…"} in a ```json block, or None; the
+labels become metadata["labels"]). Rows judged by a model (`llm`) cannot be checked and are left out.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from mmrl.data.formats.row import ForeignRow, ManifestRow, Unfit, letters_of, tagged_answer, text_of
 
-_TYPES = {"mcq": "choice", "yes_no": "text", "all_match": "text", "math": "math", "default": "box"}
+_TYPES = {
+    "default": "box",
+    "mcq": "choice",
+    "yes_no": "text",
+    "all_match": "text",
+    "math": "math",
+    **dict.fromkeys(("map", "od_ap", "od_ap50", "odLength", "weighted_sum"), "boxes"),
+}
+_FENCE = re.compile(r"```(?:json)?\s*(.*?)```", re.DOTALL)
 
 
 def vlm_r1_row(row: ForeignRow) -> ManifestRow:
@@ -27,14 +37,16 @@ def vlm_r1_row(row: ForeignRow) -> ManifestRow:
     question, gold = _turns(row)
     images = row.get("image")
     paths = images if isinstance(images, list) else [text_of(row, "image")]
-    return {
+    made: ManifestRow = {
         "id": text_of(row, "id"),
         "task": _TYPES[method],
         "question": question,
         "media": [{"type": "image", "path": str(path)} for path in paths],
-        "answer": _answer(_TYPES[method], tagged_answer(gold)),
-        "metadata": {},
     }
+    if _TYPES[method] == "boxes":
+        boxes, labels = _detections(tagged_answer(gold))
+        return {**made, "answer": {"type": "boxes", "value": boxes}, "metadata": {"labels": labels}}
+    return {**made, "answer": _answer(_TYPES[method], tagged_answer(gold))}
 
 
 def _turns(row: ForeignRow) -> tuple[str, str]:
@@ -49,6 +61,18 @@ def _turns(row: ForeignRow) -> tuple[str, str]:
 def _as_text(turn: dict[str, Any]) -> dict[str, Any]:
     """Boxes are sometimes written as a list instead of its text."""
     return {**turn, "value": json.dumps(turn["value"])} if isinstance(turn.get("value"), list) else turn
+
+
+def _detections(gold: str) -> tuple[list[Any], list[str]]:
+    """(boxes, their labels); none where the gold is `None`."""
+    if gold in ("None", "[]"):
+        return [], []
+    fenced = _FENCE.search(gold)
+    try:
+        found = json.loads(fenced[1] if fenced else gold)
+        return [item["bbox_2d"] for item in found], [str(item["label"]) for item in found]
+    except (ValueError, TypeError, KeyError):
+        raise Unfit("answer is no list of boxes", f"the answer {gold[:40]!r} is no list of bbox_2d and label") from None
 
 
 def _answer(type_: str, gold: str) -> dict[str, Any]:
