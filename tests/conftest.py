@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from jaxtyping import install_import_hook
 
 from tests import toy
@@ -18,6 +19,8 @@ CHECKED = (
     "mmrl.policy.policy",
     "mmrl.rollout.sampling",
 )
+# Several test processes, or a busy machine: threads that wait for each other in a spin cost more than they bring.
+torch.set_num_threads(1)
 install_import_hook(CHECKED, "beartype.beartype")
 
 

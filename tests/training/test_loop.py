@@ -1,0 +1,183 @@
+"""The loop with a real tiny model on a few digits: resuming, refilling, stopping, and what it refuses to go on with."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mmrl import build
+from mmrl.algorithms.catalog import ALGORITHMS
+from mmrl.algorithms.dapo import DAPO
+from mmrl.config.schema import Config
+from mmrl.errors import RunError
+from mmrl.policy.load import load_model
+from mmrl.progress import SilentProgress
+from mmrl.traces.reader import TraceReader
+from mmrl.training.checkpoint import checkpoints, load_trainer_state
+from mmrl.training.loop import Trainer, train
+from mmrl.training.metrics import read_metrics, reproducible
+from mmrl.types import Sample
+from tests import toy
+
+STEPS = 4
+
+
+@pytest.fixture
+def samples(pictures: list[Path]) -> list[Sample]:
+    return [toy.choice_sample(f"s{i}", [pictures[i % 4]], answer="ABCD"[i % 4]) for i in range(10)]
+
+
+def config(folder: Path, model: Path, **train_keys: Any) -> Config:
+    return Config.model_validate(
+        {
+            "run": {"name": "toy", "folder": str(folder), "seed": 3},
+            "model": {"path": str(model)},
+            "data": {"train": "unused"},
+            # Length pays, so that an untrained policy has something to learn from.
+            "rewards": {"default": [{"name": "choice"}, {"path": "tests.training.length_reward:short", "weight": 0.5}]},
+            "algorithm": {"base": "grpo"},
+            "rollout": {"prompts_per_step": 3, "group_size": 3, "max_tokens": 10},
+            "train": {"steps": STEPS, "learning_rate": 1e-3, "checkpoint_every": 2, **train_keys},
+        }
+    )
+
+
+@pytest.fixture
+def make(tmp_path: Path, tiny_folder: Path, samples: list[Sample]) -> Callable[..., Trainer]:
+    def trainer(
+        name: str, *, model: Path | None = None, given: Sequence[Sample] | None = None, **train_keys: Any
+    ) -> Trainer:
+        settings = config(tmp_path, tiny_folder, **train_keys)
+        run_dir = tmp_path / name
+        run_dir.mkdir(exist_ok=True)
+        train_samples = list(given or samples)
+        return build.build_trainer(
+            settings,
+            run_dir=run_dir,
+            model=load_model(str(model or tiny_folder)),
+            train=train_samples,
+            validation=[],
+            scorer=build.build_scorer(settings, train_samples),
+            progress=SilentProgress(),
+        )
+
+    return trainer
+
+
+def rows(run_dir: Path) -> list[dict[str, float]]:
+    return [reproducible(row) for row in read_metrics(run_dir / "metrics.jsonl")]
+
+
+def traced(run_dir: Path) -> list[Any]:
+    """Every rollout of the run, without how long its rewards took."""
+    lines = [
+        json.loads(line)
+        for path in sorted((run_dir / "traces").glob("step_*.jsonl"))
+        for line in path.read_text().splitlines()
+    ]
+    for line in lines:
+        for rollout in line.get("rollouts", []):
+            for result in rollout["rewards"].values():
+                result.pop("seconds")
+    return lines
+
+
+def test_resumed_equals_uninterrupted(make: Callable[..., Trainer]) -> None:
+    """Metrics, traces and weights, bit for bit; what the killed process wrote after its checkpoint is replaced."""
+    straight = make("straight")
+    assert train(straight) == STEPS
+    killed = make("killed")
+    train(replace(killed, settings=replace(killed.settings, steps=3)))  # leaves checkpoints at 2 and 3
+    [first, last] = checkpoints(killed.run_dir)
+    assert (first.step, last.step) == (2, 3)
+    for file in sorted(last.folder.rglob("*"), reverse=True):  # as if killed before this one was written
+        file.rmdir() if file.is_dir() else file.unlink()
+    last.folder.rmdir()
+    resumed = make("killed", model=first.folder)
+    start = load_trainer_state(first, backend=resumed.backend, sampler=resumed.sampler)
+    assert start == 2
+    assert train(resumed, start=start) == STEPS
+    assert rows(resumed.run_dir) == rows(straight.run_dir)
+    assert traced(resumed.run_dir) == traced(straight.run_dir)
+    files = [checkpoints(t.run_dir)[-1].folder / "model.safetensors" for t in (straight, resumed)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_seed_decides_the_run(make: Callable[..., Trainer]) -> None:
+    for name in ("one", "two"):
+        train(make(name))
+    one, two = (make(name).run_dir for name in ("one", "two"))
+    assert rows(one) == rows(two)
+    assert traced(one) == traced(two)
+
+
+def test_everything_of_a_step_is_logged_and_traced(make: Callable[..., Trainer]) -> None:
+    trainer = make("run")
+    train(trainer)
+    logged = read_metrics(trainer.run_dir / "metrics.jsonl")
+    assert [row["step"] for row in logged] == list(range(STEPS))
+    assert {"reward/total_mean", "policy/kl_mean", "loss/total", "optim/grad_norm"} <= set(logged[0])
+    assert logged[-1]["train/prompts_seen"] == 3 * STEPS
+    assert logged[0]["policy/behavior_gap_max"] < 1e-4  # engine and policy agree
+    groups = list(TraceReader(trainer.run_dir).groups())
+    assert len(groups) == 3 * STEPS
+    assert all(r.advantage is not None for g in groups for r in g.rollouts)
+    assert {r.rollout.policy_version for g in groups if g.step == 2 for r in g.rollouts} == {2}
+
+
+def test_broken_pictures_are_dropped_refilled_and_counted(
+    make: Callable[..., Trainer], samples: list[Sample], tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"\x89PNG no more")
+    bad = [toy.choice_sample(f"bad{i}", [broken]) for i in range(4)]
+    trainer = make("run", given=[*samples, *bad])
+    train(trainer)
+    logged = read_metrics(trainer.run_dir / "metrics.jsonl")
+    assert all(row["rollout/groups"] == 3 for row in logged)
+    assert sum(row.get("rollout/dropped_media", 0) for row in logged) >= 2
+    drops = list(TraceReader(trainer.run_dir).drops())
+    assert {d.dropped.sample_id[:3] for d in drops} == {"bad"}
+
+
+def test_a_filter_that_keeps_nothing_stops_the_run_and_says_why(make: Callable[..., Trainer]) -> None:
+    trainer = make("run")
+    hopeless = replace(trainer, algorithm=DAPO, settings=replace(trainer.settings, steps=9, max_refills=0))
+    with pytest.raises(RunError, match=r"no group to learn from .*all wrong"):
+        train(hopeless)
+
+
+def test_ctrl_c_finishes_the_step_and_leaves_a_checkpoint(make: Callable[..., Trainer]) -> None:
+    trainer = make("run", checkpoint_every=100)
+    generate = trainer.engine.generate
+    calls = 0
+
+    def interrupted(*arguments: Any, **keys: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return generate(*arguments, **keys)
+
+    trainer.engine.generate = interrupted  # type: ignore[method-assign]
+    assert train(trainer) == 2
+    assert [c.step for c in checkpoints(trainer.run_dir)] == [2]
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_every_algorithm_takes_steps(name: str, make: Callable[..., Trainer]) -> None:
+    """Two steps with two updates each: finite, and the weights move."""
+    trainer = make("run", minibatches=2)  # built for grpo, so there is a reference for those that need one
+    algorithm = replace(ALGORITHMS[name], filters=())
+    train(replace(trainer, algorithm=algorithm, settings=replace(trainer.settings, steps=2)))
+    logged = read_metrics(trainer.run_dir / "metrics.jsonl")
+    assert len(logged) == 2
+    assert all(row["optim/grad_norm"] > 0 for row in logged)
+    assert all(0.5 < row["policy/ratio_max"] < 5 for row in logged)
