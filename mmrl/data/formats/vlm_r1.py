@@ -6,8 +6,8 @@
 
 Boxes are pixels of the original picture. Rows of other kinds say so in `accu_reward_method`: `mcq` (a letter; the
 options stand in the question), `yes_no` and `all_match` (text), `math`, and for the detection of several things `map`,
-`od_ap`, `od_ap50`, `odLength`, `weighted_sum` (a list of {"bbox_2d": […], "label": "…"} in a ```json block, or None; the
-labels become metadata["labels"]). Rows judged by a model (`llm`) cannot be checked and are left out.
+`od_ap`, `od_ap50`, `odLength`, `weighted_sum` (a list of {"bbox_2d": […], "label": "…"} in a ```json block, or None;
+the labels become metadata["labels"]). Rows judged by a model (`llm`) cannot be checked and are left out.
 """
 
 from __future__ import annotations
