@@ -13,6 +13,7 @@ RANKS = {
     "errors": 0,
     "types": 0,
     "progress": 0,
+    "atomic": 0,
     "batch": 1,
     "tensors": 1,
     "credit": 2,
@@ -35,7 +36,7 @@ RANKS = {
     "cli": 9,
 }
 ONLY_IN = {
-    "transformers": ("policy", "rollout/transformers_engine.py", "pipeline.py"),
+    "transformers": ("policy", "rollout/transformers_engine.py", "pipeline/run_folder.py"),
     "vllm": ("rollout",),
     "deepspeed": ("backend",),
     "gradio": (),

@@ -151,7 +151,7 @@ def preview(
         ]
         print_table(("id", "task", "question", "media", "answer"), rows)
         return
-    from mmrl.data.atomic import write_atomically
+    from mmrl.atomic import write_atomically
 
     if out.is_dir():
         raise ConfigError(f"--out {out} is a folder; name the page to write, such as {out / 'preview.html'}")

@@ -100,6 +100,6 @@ def _config_changes(
 
 
 def _write(out: Path, found: dict[str, Any]) -> None:
-    from mmrl.data.atomic import write_atomically
+    from mmrl.atomic import write_atomically
 
     write_atomically(out, json.dumps(found, indent=1, ensure_ascii=False).encode())

@@ -41,7 +41,7 @@ def score(
     import json
     import sys
 
-    from mmrl.data.atomic import write_atomically
+    from mmrl.atomic import write_atomically
     from mmrl.rewards.build import reward_use
 
     entry: dict[str, Any] = {"path": reward} if ":" in reward else {"name": reward}

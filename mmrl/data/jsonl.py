@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mmrl.data.atomic import write_atomically
+from mmrl.atomic import write_atomically
 from mmrl.errors import DataError, nearest
 
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")

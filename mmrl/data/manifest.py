@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmrl.atomic import write_atomically
 from mmrl.data.answers import parse_answer
-from mmrl.data.atomic import write_atomically
 from mmrl.data.jsonl import read_json_lines
 from mmrl.data.samples import examine_row, parse_sample, sample_row
 from mmrl.errors import DataError

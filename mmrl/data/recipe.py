@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmrl.data.atomic import flush_folder, write_atomically
+from mmrl.atomic import flush_folder, write_atomically
 from mmrl.data.builders.catalog import BUILDERS
 from mmrl.data.jsonl import write_json_lines
 from mmrl.data.lock import LOCK_NAME, check_existing, folder_digests, identity, lock_text, package_versions

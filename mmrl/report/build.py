@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mmrl.data.atomic import write_atomically
+from mmrl.atomic import write_atomically
 from mmrl.errors import RunError
 from mmrl.evaluation.compare import Comparison, compare
 from mmrl.report.page import render_page

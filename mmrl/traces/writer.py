@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from mmrl.data.atomic import write_atomically
+from mmrl.atomic import write_atomically
 from mmrl.traces.codec import encode_line
 from mmrl.traces.record import TraceDrop, TraceGroup, TraceRollout
 from mmrl.types import Dropped, ScoredGroup

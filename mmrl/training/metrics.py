@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from mmrl.data.atomic import write_atomically
+from mmrl.atomic import write_atomically
 from mmrl.errors import RunError, unknown_name
 from mmrl.types import Dropped, RewardStatus, ScoredGroup
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from mmrl.algorithms.algorithm import Algorithm
 from mmrl.algorithms.catalog import ALGORITHMS
 from mmrl.batch import PolicyOutputs, Streams, Totals, TrainBatch
+from mmrl.types import ScoredGroup
 from tests import toy
 
 LENGTHS = ([3, 5, 1, 4], [2, 2, 6, 3], [7, 1, 2, 2])
@@ -20,7 +21,7 @@ MAX_TOKENS = 8
 every_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS.values(), ids=ALGORITHMS)
 
 
-def groups(totals: tuple[list[float], ...] = TOTALS) -> list[toy.ScoredGroup]:
+def groups(totals: tuple[list[float], ...] = TOTALS) -> list[ScoredGroup]:
     return [toy.scored_lengths(f"g{i}", t, n) for i, (t, n) in enumerate(zip(totals, LENGTHS, strict=True))]
 
 
@@ -35,7 +36,7 @@ def random_streams(rows: int, width: int) -> tuple[Tensor, Streams]:
 
 
 def credited(
-    algorithm: Algorithm, scored: list[toy.ScoredGroup], streams: Streams, max_tokens: int = MAX_TOKENS
+    algorithm: Algorithm, scored: list[ScoredGroup], streams: Streams, max_tokens: int = MAX_TOKENS
 ) -> TrainBatch:
     if not algorithm.needs_reference:
         streams = replace(streams, ref_logprobs=None)

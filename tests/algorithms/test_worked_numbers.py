@@ -23,6 +23,7 @@ from mmrl.credit.shaping import SoftOverlong
 from mmrl.objective.divergence import K3, NoDivergence
 from mmrl.objective.surrogate import Clipped
 from mmrl.tensors import pad_rows
+from mmrl.types import RolloutGroup, ScoredGroup
 from tests import toy
 
 FOUR = toy.scored_lengths("four", [1, 0, 0, 1], [2, 4, 3, 1])
@@ -32,7 +33,7 @@ REFERENCE = pad_rows([[-1.1, -0.5], [-0.3, -0.9, -1.7]], 3)
 
 
 def loss_of(
-    algorithm: Algorithm, group: toy.ScoredGroup, *, logprobs: torch.Tensor, streams: Streams, max_tokens: int
+    algorithm: Algorithm, group: ScoredGroup, *, logprobs: torch.Tensor, streams: Streams, max_tokens: int
 ) -> torch.Tensor:
     batch = algorithm.credit([group], streams=streams, max_tokens=max_tokens).batch
     return algorithm.loss(PolicyOutputs(logprobs=logprobs), batch, Totals.of(batch)).loss
@@ -161,7 +162,7 @@ def test_dynamic_sampling_drops_groups_without_both_outcomes() -> None:
 
 def test_overlong_filtering_takes_rollouts_out_of_loss_and_totals() -> None:
     rollouts = (toy.rollout([1, 2, 3], truncated=True), toy.rollout([4, 5], index=1))
-    group = toy.scored(toy.RolloutGroup(prompt=toy.text_prompt("cut"), rollouts=rollouts), [0, 1])
+    group = toy.scored(RolloutGroup(prompt=toy.text_prompt("cut"), rollouts=rollouts), [0, 1])
     algorithm = replace(DAPO, filters=(), shaping=(), loss_mask=(MaskTruncated(),))
     batch = algorithm.credit([group], streams=Streams(), max_tokens=3).batch
     assert batch.loss_mask.tolist() == [[False] * 3, [True, True, False]]

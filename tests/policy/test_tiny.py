@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -31,6 +32,7 @@ def test_vocabulary_is_full_and_specials_come_first() -> None:
 
 
 def test_heads_are_large_enough_for_vllm_and_rotary_sections_fill_them() -> None:
+    text: Any
     text = tiny_config().text_config
     size = text.hidden_size // text.num_attention_heads
     assert size >= 32

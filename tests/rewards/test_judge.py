@@ -131,5 +131,9 @@ def test_a_verdict_is_one_number_in_the_judges_own_reply() -> None:
 def test_the_judge_is_off_until_it_has_an_address() -> None:
     with pytest.raises(RewardError, match=r"off until.*url"):
         score("judge", said("x"), S)
+    with pytest.raises(RewardError, match="NO_SUCH_KEY"):
+        score("judge", said("x"), S, url="http://127.0.0.1:9/v1", model="m", key_variable="NO_SUCH_KEY")
+    with pytest.raises(ConfigError, match=r"cannot be filled in.*gold"):
+        score("judge", said("x"), S, prompt='{answer} {"score": 1}')
     with pytest.raises(ConfigError, match="http"):
         score("judge", said("x"), S, url="file:///etc/passwd", model="m")

@@ -99,6 +99,9 @@ def test_choice_reads_letters_texts_and_sentences() -> None:
     assert score("choice", said("a dark red car"), sample("choice", "D", choices=s.choices)).value == 1.0
     assert score("choice", said("B or C"), s, several="share").value == 0.5
     assert score("choice", said("A and D"), s, several="share").value == 0.0
+    both = sample("choice", "C", choices=("cat", "dog", "both A and B"))
+    assert worth("choice", both, "C. both A and B", "both A and B", "(c) Both A and B", "A and B") == [1, 1, 1, 0]
+    assert worth("choice", s, "b. the cat", "Ｂ", "B: red car", "c. the cat") == [1, 1, 0, 0]
     digits = sample("choice", "H", choices=tuple("0123456789"))
     assert [score("choice", said(t), digits).value for t in ("H", "7", "H. 7", "H. 8", "8")] == [1, 1, 1, 0, 0]
 
@@ -141,17 +144,14 @@ def test_relaxed_accuracy_of_charts() -> None:
 
 
 def test_mathematics_is_equality_of_values() -> None:
-    for gold, text in [("3\\sqrt{2}", "\\sqrt{18}"), ("\\frac{1}{2}", "0.5"), ("x^2+2x+1", "(x+1)^2"), ("3", "x=3")]:
+    equal = [("3\\sqrt{2}", "\\sqrt{18}"), ("\\frac{1}{2}", "0.5"), ("x^2+2x+1", "(x+1)^2"), ("3", "x=3")]
+    equal += [("(1,2)", "(1, 2)"), ("1000000", "10^6"), ("4", "2+2=4"), ("4", "The answer is 4."), ("1,234", "1234")]
+    for gold, text in [*equal, ("x>3", "x > 3.0"), ("140", "140^\\circ"), ("4", "$\\frac{8}{2}$")]:
         assert score("math", said(text), sample("math", gold)).value == 1.0, (gold, text)
-    for gold, text in [
-        ("4", "3 or 4"),
-        ("4", "3, 4"),
-        ("4", "3\n4"),
-        ("4", "5"),
-        ("\\sqrt{2}", "1.4"),
-        ("4", "(" * 99),
-    ]:
-        assert score("math", said(text), sample("math", gold)).value == 0.0, (gold, text)
+    several = ["3 or 4", "3, 4", "3\n4", "3 4", "3=4", "not 3 but 4", "3 vs 4", "3: 4", "3 -> 4", "$3$ $4$", "x<=4"]
+    for text in [*several, "3\\text{ or }4", "1=2=3=4", "\\{3, 4\\}", "\\boxed{3}, \\boxed{4}", "first 3 later 4", "5"]:
+        assert score("math", said(text), sample("math", "4")).value == 0.0, text
+    assert score("math", said("[" * 99), sample("math", "4")).value == 0.0
 
 
 def test_iou_and_giou_of_one_box() -> None:
@@ -310,7 +310,7 @@ def test_length_band_and_soft_overlong_punishment() -> None:
         cut = Completion(text="x", token_count=tokens, finish_reason=FinishReason.LENGTH)
         return score(name, cut, sample("choice", "B"), **options).value
 
-    assert [of("length_band", n, shortest=320, longest=512) for n in (300, 320, 400, 512, 600)] == [0, 1, 1, 1, 0]
+    assert [of("length", n, shortest=320, longest=512) for n in (300, 320, 400, 512, 600)] == [0, 1, 1, 1, 0]
     assert [of("soft_overlong", n, longest=100, margin=20) for n in (80, 90, 100, 101)] == [0, -0.5, -1, -1]
     with pytest.raises(ConfigError, match="margin"):
         of("soft_overlong", 1, longest=10, margin=20)

@@ -1,0 +1,216 @@
+"""The stages of a run, each atomic: data → cold start → RL → evaluation before and after → report.
+
+    runs/<name>/  config.yaml   data/   model/ (a tiny one)   cold_start/   checkpoints/   traces/   metrics.jsonl
+                  cold_start.jsonl   evaluation/{before,after}.json   stages.json   report.json   report.html
+
+A stage that is on disk whole is not done again: `--resume` runs what is missing. Nothing of an existing run is
+overwritten unless `--overwrite` says so.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmrl import build
+from mmrl.atomic import write_atomically
+from mmrl.config.schema import Config
+from mmrl.errors import ConfigError, RunError
+from mmrl.pipeline.models import copy_model
+from mmrl.pipeline.run_folder import facts, open_run, timed
+from mmrl.progress import Progress
+from mmrl.types import Sample
+
+if TYPE_CHECKING:
+    from mmrl.policy.load import LoadedModel
+
+
+class Stopped(Exception):
+    """The user asked to stop; what was done is on disk and `--resume` goes on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineResult:
+    """A finished run."""
+
+    run_dir: Path
+    report: Mapping[str, Any]  # as in report.json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Splits:
+    """The samples of a run. Empty where the config names no such manifest."""
+
+    train: list[Sample]
+    validation: list[Sample]
+    test: list[Sample]
+
+
+def run_pipeline(config: Config, *, resume: bool, overwrite: bool, progress: Progress) -> PipelineResult:
+    """`mmrl run`: every stage that the config has and that is not done yet, then the report."""
+    run_dir = open_run(config, resume=resume, overwrite=overwrite)
+    splits = prepare_data(config, run_dir, progress)
+    _, started = _prepare_policy(config, run_dir, splits, progress)
+    if splits.test:
+        _evaluated(config, run_dir, "before", started, splits.test, progress)
+    trained = _train(config, run_dir, started, splits, progress)
+    if splits.test:
+        _evaluated(config, run_dir, "after", trained, splits.test, progress)
+    from mmrl.report.build import build_report
+
+    report = build_report(run_dir, facts=facts(config, run_dir))
+    return PipelineResult(run_dir=run_dir, report=report)
+
+
+def train_stage(config: Config, *, resume: bool, overwrite: bool, progress: Progress) -> Path:
+    """`mmrl train`: the RL stage alone, from `model`. Returns the last checkpoint."""
+    run_dir = open_run(config, resume=resume, overwrite=overwrite)
+    splits = prepare_data(config, run_dir, progress)
+    base = prepare_model(config, run_dir)
+    return _train(config, run_dir, base, splits, progress)
+
+
+def cold_start_stage(config: Config, *, out: Path | None, overwrite: bool, progress: Progress) -> Path:
+    """`mmrl sft`: the cold start alone. Returns the model's folder (in the run folder, or a copy at `out`)."""
+    if config.sft is None:
+        raise ConfigError("this config has no `sft` section, so there is no cold start to run. Add one.")
+    if out is not None and out.exists():
+        raise RunError(f"{out} exists. A model is never overwritten: choose another --out, or remove it first.")
+    run_dir = open_run(config, resume=False, overwrite=overwrite)
+    splits = prepare_data(config, run_dir, progress)
+    folder = _cold_start(config, run_dir, prepare_model(config, run_dir), splits, progress)
+    if out is None:
+        return folder
+    return copy_model(folder, out)
+
+
+def prepare_data(config: Config, run_dir: Path, progress: Progress) -> Splits:
+    """Build the recipe into the run folder (once), read the manifests."""
+    from mmrl.data.manifest import read_manifest
+    from mmrl.data.recipe import build_recipe
+
+    data = config.data
+    if data.recipe is not None:
+        with timed(run_dir, "data"):
+            report = build_recipe(data.recipe, run_dir / "data", progress=progress)
+        paths = {split: str(path) for split, path in report.manifests.items()}
+    else:
+        paths = {name: path for name in ("train", "validation", "test") if (path := getattr(data, name)) is not None}
+    splits = Splits(
+        **{name: read_manifest(paths[name]) if name in paths else [] for name in ("train", "validation", "test")}
+    )
+    counts = ", ".join(f"{len(getattr(splits, n))} {n}" for n in ("train", "validation", "test"))
+    progress.note(f"data: {counts}")
+    return splits
+
+
+def prepare_model(config: Config, run_dir: Path) -> str:
+    """The folder or hub name of the model a run starts from; makes the tiny one (once)."""
+    if config.model.tiny is None:
+        assert config.model.path is not None
+        return config.model.path
+    from mmrl.policy.tiny import save_tiny_model
+
+    folder = run_dir / "model"
+    if not folder.exists():
+        save_tiny_model(folder, **config.model.tiny.model_dump())
+    return str(folder)
+
+
+# ── stages ──
+
+
+def _prepare_policy(config: Config, run_dir: Path, splits: Splits, progress: Progress) -> tuple[str, str]:
+    """(the model as it came, the model the RL stage starts from)."""
+    base = prepare_model(config, run_dir)
+    if config.sft is None:
+        return base, base
+    return base, str(_cold_start(config, run_dir, base, splits, progress))
+
+
+def _cold_start(config: Config, run_dir: Path, base: str, splits: Splits, progress: Progress) -> Path:
+    from mmrl.training.metrics import MetricsLog
+    from mmrl.training.sft import cold_start
+
+    folder = run_dir / "cold_start"
+    if folder.exists():
+        return folder
+    assert config.sft is not None
+    with timed(run_dir, "cold_start"):
+        model = build.load_policy(config, base)
+        backend = build.build_backend(
+            config,
+            model,
+            steps=config.sft.steps,
+            learning_rate=config.sft.learning_rate,
+            warmup_steps=config.sft.warmup_steps,
+            schedule="linear",
+        )
+        log = MetricsLog(run_dir / "cold_start.jsonl")
+        log.discard_from(0)
+        cold_start(
+            splits.train,
+            renderer=build.build_renderer(config, model),
+            backend=backend,
+            tokenizer=model.processor.tokenizer,
+            settings=build.cold_start_settings(config),
+            log=log.log,
+            progress=progress,
+        )
+        aside = folder.with_name(".cold_start.partial")
+        shutil.rmtree(aside, ignore_errors=True)
+        model.save(aside)
+        aside.rename(folder)
+    return folder
+
+
+def _train(config: Config, run_dir: Path, start_model: str, splits: Splits, progress: Progress) -> Path:
+    """RL from the last checkpoint, or from `start_model`. Returns the final checkpoint's folder."""
+    from mmrl.training.checkpoint import checkpoints, load_trainer_state
+    from mmrl.training.loop import train
+
+    found = checkpoints(run_dir)
+    if found and found[-1].step >= config.train.steps:
+        return found[-1].folder
+    with timed(run_dir, "train"), build.build_scorer(config, splits.train) as scorer:
+        model = build.load_policy(config, str(found[-1].folder) if found else start_model)
+        trainer = build.build_trainer(
+            config,
+            run_dir=run_dir,
+            model=model,
+            train=splits.train,
+            validation=splits.validation,
+            scorer=scorer,
+            progress=progress,
+        )
+        start = load_trainer_state(found[-1], backend=trainer.backend, sampler=trainer.sampler) if found else 0
+        done = train(trainer, start=start)
+    if done < config.train.steps:
+        raise Stopped(f"{done} of {config.train.steps} steps are done and saved in {run_dir}. Go on with --resume.")
+    return checkpoints(run_dir)[-1].folder
+
+
+def _evaluated(
+    config: Config, run_dir: Path, name: str, model_path: str | Path, samples: Sequence[Sample], progress: Progress
+) -> None:
+    path = run_dir / "evaluation" / f"{name}.json"
+    if path.exists():
+        return
+    with timed(run_dir, f"evaluation_{name}"), build.build_scorer(config, samples) as scorer:
+        model: LoadedModel = build.load_policy(config, str(model_path))
+        result = build.evaluate_policy(
+            config,
+            model,
+            samples,
+            scorer=scorer,
+            renderer=build.build_renderer(config, model),
+            sampled=True,
+            progress=progress,
+        )
+    path.parent.mkdir(exist_ok=True)
+    write_atomically(path, json.dumps(result.to_json(), indent=1).encode())
+    progress.note(f"accuracy {name}: {result.overall.accuracy.value:.1%} of {result.overall.samples} test samples")
