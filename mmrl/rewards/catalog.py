@@ -182,7 +182,7 @@ REWARDS: dict[str, Reward] = {
         summary="the reasoning ends at the answer that is given",
         kind="shaping",
     ),
-    "length_band": Reward(
+    "length": Reward(
         function=LengthBand(),
         summary="length within a band",
         kind="shaping",

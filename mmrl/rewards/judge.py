@@ -60,6 +60,13 @@ class Judge:
             raise ConfigError(f"reward 'judge': url is {self.url!r}; it must begin with http:// or https://.")
         if "{answer}" not in self.prompt:
             raise ConfigError("reward 'judge': the prompt has no {answer}, so the judge would not see what it grades.")
+        try:
+            self.prompt.format(question="", gold="", answer="")
+        except (KeyError, IndexError, ValueError) as error:
+            raise ConfigError(
+                f"reward 'judge': the prompt cannot be filled in ({error!r}). Its fields are {{question}}, {{gold}} "
+                f"and {{answer}}; write {{{{ and }}}} for braces."
+            ) from None
 
     def __call__(self, completion: Completion, sample: Sample) -> Score:
         self.verify(sample)
@@ -83,6 +90,11 @@ class Judge:
                 "a `model`."
             )
 
+        if self.key_variable and not os.environ.get(self.key_variable):
+            raise RewardError(
+                f"reward 'judge' takes its key from the environment variable {self.key_variable!r}, which is not set."
+            )
+
     def _ask(self, body: dict[str, Any]) -> dict[str, Any]:
         """The reply. Tries again, with growing pauses, what may pass; says what went wrong otherwise."""
         import urllib.error
@@ -90,7 +102,7 @@ class Judge:
 
         headers = {"Content-Type": "application/json"}
         if self.key_variable:
-            headers["Authorization"] = f"Bearer {os.environ.get(self.key_variable, '')}"
+            headers["Authorization"] = f"Bearer {os.environ[self.key_variable]}"
         address = self.url.rstrip("/") + "/chat/completions"
         request = urllib.request.Request(address, json.dumps(body).encode(), headers)
         for attempt in range(self.retries + 1):

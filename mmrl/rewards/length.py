@@ -27,7 +27,7 @@ class LengthBand:
 
     def __post_init__(self) -> None:
         if not 0 <= self.shortest <= self.longest:
-            raise ConfigError("reward 'length_band': needs 0 ≤ shortest ≤ longest.")
+            raise ConfigError("reward 'length': needs 0 ≤ shortest ≤ longest.")
 
     def __call__(self, completion: Completion, sample: Sample) -> Score:
         length = length_of(completion)

@@ -15,7 +15,16 @@ from mmrl.rewards.reward import wrong_type
 from mmrl.rewards.text import verify_text
 from mmrl.types import Completion, Sample, Score
 
-_SEPARATOR = re.compile(r"\bor\b|\band\b|[;|&\n]|\\lor|\\vee|\\quad|\\\\|(?<=\d)\s+(?=\d+(?![\d/]))|,(?!\d{3}(?!\d))")
+_SEPARATOR = re.compile(
+    r"\b(?:or|and|but|vs|to)\b|[;:|&\n→]|->|\\(?:lor|vee|quad|to|implies|(?:right|Right)arrow)(?![a-z])|\\\\|\$\s+\$"
+    r"|(?<=\d)\s+(?=\d+(?![\d/]))|,(?!\d{3}(?!\d))"
+)
+_RELATION = re.compile(r"[<>≤≥≠]|\\(?:le|ge|leq|geq|lt|gt|ne|neq)(?![a-z])")
+_TEXT = re.compile(r"\\(?:text|mathrm|textbf)\s?\{([^{}]*)\}")
+_PROSE = re.compile(r"\$|(?<![\\a-zA-Z])[a-zA-Z]{3,}")
+_WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2,}")
+_PLAIN = re.compile(r"\s*[-+]?[\d,]*\.?\d+\s*\$?\s*")
+_DIGITS = re.compile(r"\d+(?:\.\d+)?")
 _STATES_SOMETHING = re.compile(r"[0-9\\]|\b[a-zA-Z]\b")
 _DEEPEST = 30  # brackets in brackets
 
@@ -24,8 +33,9 @@ _DEEPEST = 30  # brackets in brackets
 class Math:
     """1 where answer and gold are mathematically equal, else 0.
 
-    The verifier takes the last expression it finds, so an answer that offers several ("3 or 4", one a line) is refused
-    unless the gold is written like that. Time is not bounded (9^9^9^9), so it runs where it can be killed.
+    The verifier takes the last expression it finds, so an answer that offers several ("3 or 4", "not 3 but 4", "3 = 4",
+    one a line) is refused unless the gold is written like that. Its time is not bounded (9^9^9^9), so it runs where it
+    can be killed.
     """
 
     longest: int = 1000  # characters; a longer answer is none
@@ -41,7 +51,7 @@ class Math:
             return Score(value=0.0, details={"answer": None})
         if folded(answer) == folded(gold) or _same_number(answer, sample.answer.value):
             return Score(value=1.0)
-        if _statements(answer) > max(1, _statements(gold)):
+        if _says_several(answer, gold):
             return Score(value=0.0, details={"fault": "several answers"})
         if _depth(answer) > _DEEPEST:
             return Score(value=0.0, details={"fault": "nested too deeply"})
@@ -80,13 +90,27 @@ def _parsed(gold: str) -> list[Any]:
 
 
 def _parsed_once(text: str) -> list[Any]:
-    """The expression in a text: as it is, and, where that finds nothing in LaTeX that lacks its dollars, with them."""
+    """The expression in a text, read as LaTeX unless it is prose or brings dollars of its own."""
     from math_verify import parse
 
-    found: list[Any] = []
-    if "$" not in text and ("\\" in text or "^" in text or "_" in text):
-        found = parse(f"${text}$", parsing_timeout=None, raise_on_error=False)
-    return found or parse(text, parsing_timeout=None, raise_on_error=False)
+    prose = _PROSE.search(_TEXT.sub(" ", text)) is not None
+    for attempt in (text, f"${text}$") if prose else (f"${text}$", text):
+        found: list[Any] = parse(attempt, parsing_timeout=None, raise_on_error=False)
+        if found:
+            return found
+    return []
+
+
+def _says_several(answer: str, gold: str) -> bool:
+    """Whether an answer offers more than the gold asks for: a list, a chain of different numbers, a relation, or a
+    sentence with several numbers where one is asked for.
+    """
+    answer, gold = _TEXT.sub(r" \1 ", answer), _TEXT.sub(r" \1 ", gold)
+    if _statements(answer) > max(1, _statements(gold)) or (_RELATION.search(answer) and not _RELATION.search(gold)):
+        return True
+    sides = {float(side.strip(" $").replace(",", "")) for side in answer.split("=") if _PLAIN.fullmatch(side)}
+    in_words = _WORD.search(answer) and read_quantity(gold) is not None and len(set(_DIGITS.findall(answer))) > 1
+    return len(sides) > 1 or bool(in_words and read_quantity(answer) is None)
 
 
 def _statements(text: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 from mmrl.rewards.normalize import folded, plain, plain_choices
 from mmrl.types import Sample
@@ -12,6 +13,7 @@ WITHOUT_CHOICES = LETTERS[:10]  # the letters that may be meant where a sample l
 LONGEST = 2_000  # characters; a longer text is no choice
 
 _BARE = re.compile(r"[\s(\[{*]*([A-Za-z])[\s)\]}*.:,;!]*")
+_MARKED = re.compile(r"(?:option |choice )?[(\[]?([A-Za-z])[)\].:]\s*(.+)", re.IGNORECASE | re.DOTALL)
 _LETTER = re.compile(r"(?<![\w'’])([A-Z])(?![\w'’])")
 _WORD_AFTER = re.compile(r" +([a-z]+)")
 # "A cat" and "I see" are words; "A is right" and "I or J" are options.
@@ -52,6 +54,8 @@ def named_options(answer: str, sample: Sample) -> frozenset[str]:
         return frozenset(answer)
     if len(answer) > LONGEST:
         return frozenset()
+    if not answer.isascii():
+        answer = unicodedata.normalize("NFKC", answer)
     bare = _BARE.fullmatch(answer)
     if bare:
         letter = bare[1].upper()
@@ -60,13 +64,14 @@ def named_options(answer: str, sample: Sample) -> frozenset[str]:
     exact = _exact_text(answer, sample)
     if exact:
         return frozenset(exact)
-    named = frozenset(_standalone_letters(answer, letters))
-    if len(named) == 1:
-        (letter,) = named
-        rest = _LETTER.sub(" ", answer, count=1)
-        if _is_text_of(rest, letter, sample):
-            return named
-    return named | _quoted_texts(answer, sample)
+    marked = _MARKED.match(answer)
+    mark = marked[1].upper() if marked else ""
+    if marked and mark in letters and _is_text_of(marked[2], mark, sample):
+        return frozenset(mark)
+    named = {*_standalone_letters(answer, letters), *(mark if mark in letters else "")}
+    if len(named) == 1 and _is_text_of(_LETTER.sub(" ", answer, count=1), next(iter(named)), sample):
+        return frozenset(named)
+    return frozenset(named) | _quoted_texts(answer, sample)
 
 
 def _exact_text(answer: str, sample: Sample) -> str:

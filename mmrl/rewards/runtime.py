@@ -51,17 +51,19 @@ class RewardScorer:
         *,
         workers: int = 2,
         frames: str = "",
+        memory_gib: float = 8.0,
         stop_after_failures: int = 64,
     ) -> None:
         """`workers`: most processes at a time. `frames`: "module:function", from a sample to its decoded pictures,
-        for rewards that ask for them. `stop_after_failures`: a reward that failed so many times in a row ends the run.
+        for rewards that ask for them. `memory_gib`: address space of a worker; 0: no limit (a reward that uses a GPU
+        needs that). `stop_after_failures`: a reward that failed so many times in a row ends the run.
         """
         self._sets = {task: tuple(uses) for task, uses in sets.items()}
         _refuse_doubles(self._sets)
         pooled = [use for uses in self._sets.values() for use in uses if not use.reward.in_process]
         self._places = {id(use): place for place, use in enumerate(pooled)}
         rewards = [(use.name, use.reward) for use in pooled]
-        self._pool = WorkerPool(rewards, workers=workers, frames=frames) if rewards else None
+        self._pool = WorkerPool(rewards, workers=workers, frames=frames, memory_gib=memory_gib) if rewards else None
         self._tally = Tally(stop_after_failures)
         self._lock = threading.Lock()
         self._executor: ThreadPoolExecutor | None = None

@@ -107,7 +107,7 @@ class TemporalIoU:
         answer = answer_text(completion, self.answer_tag)
         spans = None if answer is None else read_spans(answer)
         if not spans or len(spans) > 1 or not valid(spans[0]):
-            return Score(value=0.0, details={"answer": spans[:5] if spans else None})
+            return Score(value=0.0, details={"answer": None, "spans": len(spans or ())})
         overlap = span_iou(spans[0], sample.answer.value)
         value = reached(overlap, self.thresholds) if self.thresholds else overlap
         return Score(value=value, details={"iou": overlap, "span": spans[0]})

@@ -144,7 +144,7 @@ CASES: dict[str, tuple[str, dict[str, Any], Plain | None]] = {
     "spans_iou": ("spans", {}, None),
     "ordering": ("choices", {}, None),
     "agreement": ("choice", {}, None),
-    "length_band": ("choice", {}, None),
+    "length": ("choice", {}, None),
     "length_cosine": ("choice", {"accuracy": "choice"}, None),
     "soft_overlong": ("choice", {}, None),
     "repetition": ("choice", {}, None),
