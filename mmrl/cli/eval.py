@@ -45,8 +45,9 @@ def evaluate(
 ) -> None:
     """Measure a model, or two side by side.
 
-    Accuracy per task, pass@k, form and length on the samples of a manifest. Accuracy is of one greedy completion per sample, with a 95 % interval; with --against both models are asked the
-    same with the same randomness, and their difference is paired sample by sample.
+    Accuracy per task, pass@k, form and length on the samples of a manifest. Accuracy is of one greedy completion per
+    sample, with a 95 % interval; with --against both models are asked the same with the same randomness, and their
+    difference is paired sample by sample.
 
     \b
     Examples:
