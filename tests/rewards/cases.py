@@ -58,7 +58,3 @@ def samples_for(name: str) -> list[Sample]:
     """Samples that this catalogue entry can score, and for which `gold_answer` is an answer of its kind."""
     answers = REWARDS[name].answers or tuple(SAMPLES)
     return ONLY.get(name) or [s for answer in answers for s in SAMPLES[answer]]
-
-
-PAIRS = [(name, s) for name in REWARDS if name != "judge" for s in samples_for(name)]
-IDS = [f"{name}-{s.answer.type}-{s.answer.value!s:.12}" for name, s in PAIRS]

@@ -6,28 +6,27 @@ import pytest
 
 from mmrl.rewards.catalog import REWARDS, score
 from mmrl.rewards.hacks import hacks, written, wrong_completion
-from mmrl.types import Sample
-from tests.rewards.cases import IDS, PAIRS
+from tests.rewards.cases import samples_for
 from tests.rewards.world import sample
 
 # Rewards that compare texts by similarity pay in part for a text that holds the gold one.
 SIMILARITY = ("rouge", "wer", "edit_distance", "bmas", "text_exact")
 SETS = ("iou_set", "spans_iou")
 SOUND = [
-    (pair, name)
-    for pair, name in zip(PAIRS, IDS, strict=True)
-    if REWARDS[pair[0]].kind == "accuracy" and pair[0] not in (*SIMILARITY, "count_boxes")
+    name
+    for name, entry in REWARDS.items()
+    if entry.kind == "accuracy" and name not in (*SIMILARITY, "count_boxes", "judge")
 ]
 
 
-@pytest.mark.parametrize(("name", "s"), [p for p, _ in SOUND], ids=[i for _, i in SOUND])
-def test_no_hack_is_worth_more_than_a_little(name: str, s: Sample) -> None:
-    entry = REWARDS[name]
-    for trick, text in hacks(s).items():
-        if trick.startswith("both answers") and name in SETS:
-            continue  # a second box or span costs what a superfluous one costs; see below
-        worth = entry.unit(score(name, text, s).value)
-        assert worth <= (0.3 if name == "giou" else 0.12), f"{trick}: {worth:.2f} for {text[:80]!r}"
+@pytest.mark.parametrize("name", SOUND)
+def test_no_hack_is_worth_more_than_a_little(name: str) -> None:
+    for s in samples_for(name):
+        for trick, text in hacks(s).items():
+            if trick.startswith("both answers") and name in SETS:
+                continue  # a second box or span costs what a superfluous one costs; see below
+            worth = REWARDS[name].unit(score(name, text, s).value)
+            assert worth <= (0.3 if name == "giou" else 0.12), f"{trick}: {worth:.2f} for {text[:80]!r}"
 
 
 @pytest.mark.parametrize("name", SIMILARITY)
@@ -45,10 +44,11 @@ def test_similarity_rewards_pay_little_for_tricks_with_tags_and_walls(name: str)
         assert score(name, tricks[trick], s).value < 0.35, trick
 
 
-@pytest.mark.parametrize(("name", "s"), [p for p, _ in SOUND], ids=[i for _, i in SOUND])
-def test_a_wrong_answer_is_worth_the_least(name: str, s: Sample) -> None:
-    entry = REWARDS[name]
-    assert entry.unit(score(name, wrong_completion(s), s).value) <= (0.3 if name == "giou" else 0.0)
+@pytest.mark.parametrize("name", SOUND)
+def test_a_wrong_answer_is_worth_the_least(name: str) -> None:
+    for s in samples_for(name):
+        worth = REWARDS[name].unit(score(name, wrong_completion(s), s).value)
+        assert worth <= (0.3 if name == "giou" else 0.0), s.answer
 
 
 def test_format_refuses_every_trick_with_tags() -> None:
