@@ -1,0 +1,20 @@
+"""Whole runs and what is done with their models: the functions behind the commands.
+
+`stages.py` data → cold start → RL → evaluation → report · `run_folder.py` where they write · `models.py` evaluate, ask,
+export.
+"""
+
+from mmrl.pipeline.models import config_of_model, evaluate_models, export_run, generate_answer
+from mmrl.pipeline.stages import PipelineResult, Stopped, cold_start_stage, run_pipeline, train_stage
+
+__all__ = [
+    "PipelineResult",
+    "Stopped",
+    "cold_start_stage",
+    "config_of_model",
+    "evaluate_models",
+    "export_run",
+    "generate_answer",
+    "run_pipeline",
+    "train_stage",
+]

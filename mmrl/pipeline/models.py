@@ -1,0 +1,147 @@
+"""What can be done with a model once there is one: evaluate it, ask it, take it along."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmrl import build
+from mmrl.config.load import load_config
+from mmrl.config.schema import Config
+from mmrl.errors import ConfigError, DataError, ModelError, RunError
+from mmrl.progress import Progress
+from mmrl.types import Answer, Completion, Media, Sample
+
+if TYPE_CHECKING:
+    from mmrl.evaluation.result import EvaluationResult
+
+
+def evaluate_models(
+    models: Sequence[str], data: str, *, config: Config | None, options: Mapping[str, Any], progress: Progress
+) -> list[EvaluationResult]:
+    """`mmrl eval`: each model on the same samples with the same randomness.
+
+    Rewards and prompts come from `config`, else from the run a model lies in. `options` are config overrides
+    ("evaluation.limit": 100).
+    """
+    from mmrl.data.manifest import read_manifest
+
+    found = config or config_of_model(models[0])
+    if options:
+        found = _overridden(found, options)
+    samples = read_manifest(data)
+    if not samples:
+        raise DataError(f"{data}: the manifest holds no samples, so there is nothing to evaluate.")
+    results = []
+    with build.build_scorer(found, samples) as scorer:
+        for path in models:
+            model = build.load_policy(found, path)
+            progress.note(f"evaluating {path}")
+            results.append(
+                build.evaluate_policy(
+                    found,
+                    model,
+                    samples,
+                    scorer=scorer,
+                    renderer=build.build_renderer(found, model),
+                    sampled=True,
+                    progress=progress,
+                )
+            )
+    return results
+
+
+def config_of_model(path: str) -> Config:
+    """The config of the run a model folder lies in: how it was prompted and what was correct."""
+    for folder in [Path(path).resolve(), *Path(path).resolve().parents][:4]:
+        if (folder / "config.yaml").is_file():
+            return load_config(folder / "config.yaml")
+    raise ConfigError(
+        f"{path} lies in no run folder, so its prompts and rewards are not known. Say them with --config CONFIG."
+    )
+
+
+def generate_answer(
+    model: str,
+    question: str,
+    media: Sequence[str],
+    *,
+    choices: Sequence[str] = (),
+    mode: str | None = None,
+    temperature: float = 0.0,
+    max_tokens: int = 256,
+    seed: int = 0,
+    on_text: Callable[[str], None] | None = None,
+) -> Completion:
+    """`mmrl generate`: one completion about the given pictures.
+
+    Without `mode`, the form the model's run was trained in, else reasoning and answer. `on_text` gets the pieces as
+    they are written.
+    """
+    from mmrl.policy.load import load_model
+    from mmrl.policy.render import Renderer
+    from mmrl.rollout.engine import Sampling
+    from mmrl.rollout.transformers_engine import TransformersEngine
+
+    loaded = load_model(model)
+    sample = Sample(
+        id="question",
+        task="question",
+        question=question,
+        media=tuple(Media(type="image", path=str(Path(path).resolve())) for path in media),
+        choices=tuple(choices),
+        # The answer is what is being asked; only its type is used, to word the instruction.
+        answer=Answer(type="choice", value="A") if choices else Answer(type="text", value=""),
+    )
+    form = mode or _mode_of_model(model)
+    renderer = Renderer(loaded.processor, loaded.policy.family, loaded.policy.config, mode=form)  # type: ignore[arg-type]
+    prompts, dropped = renderer.render([sample])
+    if dropped:
+        raise DataError(f"{dropped[0].detail}")
+    engine = TransformersEngine(loaded.policy, loaded.processor.tokenizer, run_seed=seed)
+    sampling = Sampling(group_size=1, max_tokens=max_tokens, temperature=temperature, purpose="generate")
+    return engine.stream(prompts[0], sampling, on_text=on_text or (lambda text: None)).completion
+
+
+def export_run(run: Path, out: Path, *, step: int | None = None) -> Path:
+    """`mmrl export`: a checkpoint's model files without the trainer's state; the newest unless `step` is given."""
+    from mmrl.training.checkpoint import checkpoints
+
+    if not run.is_dir():
+        raise RunError(f"{run}: there is no run folder.")
+    found = {c.step: c for c in checkpoints(run)}
+    if not found:
+        raise RunError(f"{run}: the run has no checkpoint yet.")
+    if step is not None and step not in found:
+        raise RunError(f"{run}: no checkpoint of step {step}. There are: {', '.join(map(str, found))}.")
+    chosen = found[step if step is not None else max(found)]
+    if out.exists():
+        raise RunError(f"{out} exists. A model is never overwritten: choose another folder, or remove it first.")
+    return copy_model(chosen.folder, out)
+
+
+def _mode_of_model(model: str) -> str:
+    try:
+        return config_of_model(model).prompt.mode
+    except ConfigError:
+        return "think_answer"
+
+
+def _overridden(config: Config, options: Mapping[str, Any]) -> Config:
+    body = config.model_dump(mode="json")
+    for key, value in options.items():
+        section, _, name = key.partition(".")
+        body[section][name] = value
+    return Config.model_validate(body)
+
+
+def copy_model(folder: Path, out: Path) -> Path:
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{folder}: no model there.")
+    aside = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    shutil.copytree(folder, aside, ignore=shutil.ignore_patterns("trainer"))
+    aside.rename(out)
+    return out
