@@ -43,6 +43,18 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     return config
 
 
+def changed(config: Config, overrides: Sequence[str]) -> Config:
+    """`config` with overrides (`evaluation.limit=100`) on top; ConfigError as from `load_config`."""
+    root, problems = parse_yaml(dump_config(config), Origin())
+    for override in overrides:
+        root, more = _apply(override, root)
+        problems += more
+    made, invalid = _validate(root)
+    if made is None or problems or invalid:
+        raise _error("the config", [*problems, *invalid])
+    return made
+
+
 def dump_config(config: Config) -> str:
     """The resolved config as YAML that `load_config` reads back to an equal one."""
     return dump_yaml(config.model_dump(mode="json"))

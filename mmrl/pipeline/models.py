@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmrl import build
-from mmrl.config.load import load_config
+from mmrl.config.load import changed, load_config
 from mmrl.config.schema import Config
 from mmrl.errors import ConfigError, DataError, ModelError, RunError
 from mmrl.progress import Progress
@@ -30,7 +31,7 @@ def evaluate_models(
 
     found = config or config_of_model(models[0])
     if options:
-        found = _overridden(found, options)
+        found = changed(found, [f"{key}={json.dumps(value)}" for key, value in options.items()])
     samples = read_manifest(data)
     if not samples:
         raise DataError(f"{data}: the manifest holds no samples, so there is nothing to evaluate.")
@@ -127,14 +128,6 @@ def _mode_of_model(model: str) -> str:
         return config_of_model(model).prompt.mode
     except ConfigError:
         return "think_answer"
-
-
-def _overridden(config: Config, options: Mapping[str, Any]) -> Config:
-    body = config.model_dump(mode="json")
-    for key, value in options.items():
-        section, _, name = key.partition(".")
-        body[section][name] = value
-    return Config.model_validate(body)
 
 
 def copy_model(folder: Path, out: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -11,8 +12,9 @@ from typing import Any
 class StopRequest:
     """While entered, SIGINT and SIGTERM set `requested`; a second signal raises KeyboardInterrupt where it strikes."""
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[str], None]) -> None:
         self.requested = False
+        self._tell = tell
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
@@ -31,3 +33,4 @@ class StopRequest:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
+        self._tell("stopping after this step; once more to stop at once")

@@ -74,60 +74,26 @@ def train(trainer: Trainer, *, start: int = 0) -> int:
     settings = trainer.settings
     metrics = MetricsLog(trainer.run_dir / "metrics.jsonl")
     metrics.discard_from(start)
-    metrics_before = read_metrics(trainer.run_dir / "metrics.jsonl") if start else []
+    logged = read_metrics(trainer.run_dir / "metrics.jsonl") if start else []
+    prompts_seen = logged[-1]["train/prompts_seen"] if logged else 0.0
     traces = TraceWriter(trainer.run_dir / "traces")
     traces.discard_from(start)
     trainer.engine.load_weights(trainer.backend.weights(), version=start)
-    done, empty = start, 0
-    prompts_seen = int(metrics_before[-1]["train/prompts_seen"]) if metrics_before else 0
-    saved = start
-    with StopRequest() as stop, trainer.progress.task("training", settings.steps, done=start) as task:
+    progress = trainer.progress
+    empty_steps = 0
+    with StopRequest(progress.note) as stop, progress.task("training", settings.steps, done=start) as task:
         for step in range(start, settings.steps):
-            began = time.perf_counter()
-            collected = collect(
-                sampler=trainer.sampler,
-                renderer=trainer.renderer,
-                engine=trainer.engine,
-                scorer=trainer.scorer,
-                algorithm=trainer.algorithm,
-                sampling=trainer.sampling,
-                prompts=settings.prompts_per_step,
-                max_refills=settings.max_refills,
-                step=step,
-            )
-            filtered = [drop for _, drop in collected.filtered]
-            row = rollout_metrics(collected.scored, [*collected.dropped, *filtered]) | collected.metrics
-            collecting = time.perf_counter()
-            if collected.kept:
-                credited = credit(trainer, collected)
-                row |= update(trainer.backend, trainer.algorithm, credited, minibatches=settings.minibatches, step=step)
-                trainer.engine.load_weights(trainer.backend.weights(), version=step + 1)
-                empty = 0
-            else:
-                credited = None
-                empty += 1
-                if empty == EMPTY_STEPS_TO_STOP:
-                    raise RunError(_nothing_to_learn(step, collected))
-            updated = time.perf_counter()
-            write_trace(traces, step, collected, credited)
+            collected, row = take_step(trainer, traces, step)
+            empty_steps = 0 if collected.kept else empty_steps + 1
+            if empty_steps == EMPTY_STEPS_TO_STOP:
+                raise RunError(_nothing_to_learn(step, collected))
             done = step + 1
             if settings.evaluate_every and done % settings.evaluate_every == 0:
                 row |= trainer.evaluate()
             prompts_seen += len(collected.scored)
-            row |= {
-                "train/prompts_seen": float(prompts_seen),
-                "time/step_seconds": updated - began,
-                "time/rollout_seconds": collected.rollout_seconds,
-                "time/reward_seconds": collected.reward_seconds,
-                "time/update_seconds": updated - collecting,
-                "time/tokens_per_second": _completion_tokens(collected.scored) / (updated - began),
-                "memory/peak_mib": peak_memory_mib(),
-            }
-            metrics.log(step, row)
-            figures = {"reward": row.get("reward/total_mean", 0.0), "accuracy": row.get("reward/accuracy_mean", 0.0)}
-            task.advance(1, **{name: round(value, 3) for name, value in figures.items()})
-            last = done == settings.steps or stop.requested
-            if last or done % settings.checkpoint_every == 0:
+            metrics.log(step, row | {"train/prompts_seen": prompts_seen})
+            task.advance(1, reward=_figure(row, "reward/total_mean"), accuracy=_figure(row, "reward/accuracy_mean"))
+            if stop.requested or done == settings.steps or done % settings.checkpoint_every == 0:
                 save_checkpoint(
                     trainer.run_dir,
                     step=done,
@@ -135,11 +101,42 @@ def train(trainer: Trainer, *, start: int = 0) -> int:
                     sampler=trainer.sampler,
                     keep=settings.keep_checkpoints,
                 )
-                saved = done
             if stop.requested:
-                break
-    assert saved == done
-    return done
+                return done
+    return max(start, settings.steps)
+
+
+def take_step(trainer: Trainer, traces: TraceWriter, step: int) -> tuple[Collected, dict[str, float]]:
+    """Collect, credit, update, tell. Returns what was collected and the step's metrics."""
+    began = time.perf_counter()
+    collected = collect(
+        sampler=trainer.sampler,
+        renderer=trainer.renderer,
+        engine=trainer.engine,
+        scorer=trainer.scorer,
+        algorithm=trainer.algorithm,
+        sampling=trainer.sampling,
+        prompts=trainer.settings.prompts_per_step,
+        max_refills=trainer.settings.max_refills,
+        step=step,
+    )
+    filtered = [drop for _, drop in collected.filtered]
+    row = rollout_metrics(collected.scored, [*collected.dropped, *filtered]) | collected.metrics
+    collecting = time.perf_counter()
+    credited = credit(trainer, collected) if collected.kept else None
+    if credited is not None:
+        row |= update(trainer.backend, trainer.algorithm, credited, minibatches=trainer.settings.minibatches, step=step)
+        trainer.engine.load_weights(trainer.backend.weights(), version=step + 1)
+    updated = time.perf_counter()
+    write_trace(traces, step, collected, credited)
+    return collected, row | {
+        "time/step_seconds": updated - began,
+        "time/rollout_seconds": collected.rollout_seconds,
+        "time/reward_seconds": collected.reward_seconds,
+        "time/update_seconds": updated - collecting,
+        "time/tokens_per_second": _completion_tokens(collected.scored) / (updated - began),
+        "memory/peak_mib": peak_memory_mib(),
+    }
 
 
 def credit(trainer: Trainer, collected: Collected) -> Credited:
@@ -175,6 +172,10 @@ def peak_memory_mib() -> float:
     """Most memory this process ever held, MiB (the system's figure; bytes on macOS, KiB elsewhere)."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def _figure(row: dict[str, float], name: str) -> float:
+    return round(row.get(name, 0.0), 3)
 
 
 def _completion_tokens(scored: list[ScoredGroup]) -> int:

@@ -50,7 +50,7 @@ def cold_start(
     chosen = Shuffled(samples, seed=settings.seed).next(min(settings.samples or len(samples), len(samples)))
     sampler = Shuffled(chosen, seed=settings.seed + 1)
     random = np.random.default_rng([settings.seed, 2])
-    with StopRequest() as stop, progress.task("cold start", settings.steps) as task:
+    with StopRequest(progress.note) as stop, progress.task("cold start", settings.steps) as task:
         for step in range(settings.steps):
             prompts, dropped = renderer.render(sampler.next(min(settings.samples_per_step, len(chosen))))
             if not prompts:
