@@ -98,6 +98,16 @@ def _entry(name: str) -> dict[str, Any]:
 
 
 def _print(report: LintReport) -> None:
+    if report.tasks:
+        _print_table(report)
+    _list("cannot be scored", report.refused)
+    _list("cannot be won", report.unwinnable)
+    _list("can be won by cheating", report.cheatable)
+    if report.sound:
+        print(f"{report.rows} rows: every one can be won, and none by cheating.")
+
+
+def _print_table(report: LintReport) -> None:
     width = max([len(task) for task in report.tasks] + [4])
     print(f"{'task':{width}}  {'rows':>6}  {'right':>6}  {'blank':>6}  {'wrong':>6}  {'trick':>6}  {'guess':>6}")
     for task, found in report.tasks.items():
@@ -107,11 +117,6 @@ def _print(report: LintReport) -> None:
     print("(mean worth in [0, 1]; trick and guess: the one that gets furthest)")
     for task, found in report.tasks.items():
         print(f"{task}: the best guess is {found.guess!r}, {found.guessed:.2f}")
-    _list("cannot be scored", report.refused)
-    _list("cannot be won", report.unwinnable)
-    _list("can be won by cheating", report.cheatable)
-    if report.sound:
-        print(f"{report.rows} rows: every one can be won, and none by cheating.")
 
 
 def _list(title: str, findings: Sequence[Finding]) -> None:
@@ -120,7 +125,9 @@ def _list(title: str, findings: Sequence[Finding]) -> None:
     rows = {finding.sample_id for finding in findings}
     print(f"\n{len(rows)} rows {title}:")
     for finding in findings[:_LISTED]:
-        print(f"  {finding.sample_id}: {finding.reason}")
+        print(
+            f"  {finding.reason}" if finding.sample_id in finding.reason else f"  {finding.sample_id}: {finding.reason}"
+        )
     if len(findings) > _LISTED:
         print(f"  … and {len(findings) - _LISTED} more findings (all of them: --json)")
 

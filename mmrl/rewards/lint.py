@@ -1,8 +1,9 @@
 """A reward set against a user's own rows, before any GPU time: can they be won, won by cheating, won by guessing?
 
 Each row is answered rightly, not at all, wrongly, by the tricks of `hacks.py` and by guesses that need no eyes; all go
-through the configured set. What is compared is the accuracy in [0, 1] (the share of the highest total in sets without
-an accuracy reward).
+through the configured set. What an attempt is worth is its accuracy in [0, 1] (its place between the lowest and the
+highest total in sets without an accuracy reward). A trick has won a row when it is worth nearly as much as the gold
+answer, or when its total, shaping included, is as high.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ def lint(
     sound, refused = _sorted_out(samples, whole)
     common = _common_answers(sound)
     worths: list[dict[str, float]] = []  # per sample: name of the attempt → worth
+    totals: list[dict[str, float]] = []  # … → total
     with RewardScorer(whole, workers=workers) as rewards:
         for start in range(0, len(sound), _BATCH):
             batch = sound[start : start + _BATCH]
@@ -80,12 +82,13 @@ def lint(
             scored, _ = rewards.score(groups)
             for sample, texts, group in zip(batch, attempts, scored, strict=True):
                 worths.append(dict(zip(texts, _worths(group, _uses(sample, whole)), strict=True)))
+                totals.append(dict(zip(texts, group.totals, strict=True)))
             advance(len(batch))
     return LintReport(
         rows=len(samples),
         refused=tuple(refused),
         unwinnable=tuple(_unwinnable(sound, worths)),
-        cheatable=tuple(_cheatable(sound, worths)),
+        cheatable=tuple(_cheatable(sound, worths, totals)),
         tasks=_task_reports(sound, worths),
     )
 
@@ -190,16 +193,25 @@ def _unwinnable(samples: Sequence[Sample], worths: Sequence[Mapping[str, float]]
     ]
 
 
-def _cheatable(samples: Sequence[Sample], worths: Sequence[Mapping[str, float]]) -> list[Finding]:
+def _cheatable(
+    samples: Sequence[Sample], worths: Sequence[Mapping[str, float]], totals: Sequence[Mapping[str, float]]
+) -> list[Finding]:
     findings = []
-    for sample, found in zip(samples, worths, strict=True):
-        gold = _best_gold(found)
-        for name, worth in found.items():
-            cheats = name == "wrong" or name.startswith(("trick: ", "blank: "))
-            if cheats and gold > 0.0 and worth >= WON * gold:
-                trick = name.partition(": ")[2] or "a wrong answer"
-                reason = f"{trick}: earns {worth:.2f}, the right answer {gold:.2f}"
-                findings.append(Finding(sample_id=sample.id, task=sample.task, trick=trick, worth=worth, reason=reason))
+    for sample, worth, total in zip(samples, worths, totals, strict=True):
+        gold, gold_total = _best_gold(worth), _best_gold(total)
+        for name in worth:
+            if name != "wrong" and not name.startswith(("trick: ", "blank: ")):
+                continue
+            trick = name.partition(": ")[2] or "a wrong answer"
+            if gold > 0.0 and worth[name] >= WON * gold:
+                reason = f"{trick}: earns {worth[name]:.2f}, the right answer {gold:.2f}"
+            elif total[name] >= gold_total:
+                reason = f"{trick}: has a total of {total[name]:.2f}, the right answer {gold_total:.2f}"
+            else:
+                continue
+            findings.append(
+                Finding(sample_id=sample.id, task=sample.task, trick=trick, worth=worth[name], reason=reason)
+            )
     return findings
 
 

@@ -7,6 +7,7 @@ far ends the process from inside too, so that an orphan in an endless loop does 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import pickle
@@ -153,4 +154,5 @@ def _limit_memory(limit: int) -> None:
     if limit:
         import resource
 
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        with contextlib.suppress(ValueError, OSError):  # a system that has no such limit, or a lower one already
+            resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

@@ -56,6 +56,14 @@ def test_rows_that_cannot_be_won_and_a_reward_that_can_be_cheated_are_named() ->
     assert "earns 0.50 of 1" in report.unwinnable[0].reason
 
 
+def test_shaping_that_outweighs_being_right_is_found() -> None:
+    sets = reward_uses({"default": [{"name": "choice", "weight": 0.0}, {"name": "format", "weight": 1.0}]})
+    report = lint([sample("choice", "B")], sets)
+    assert ("a wrong answer", "a wrong answer: has a total of 1.00, the right answer 1.00") in {
+        (finding.trick, finding.reason) for finding in report.cheatable
+    }
+
+
 def test_the_commonest_answer_and_the_median_are_guessed() -> None:
     rows = [sample("number", value, id=str(i)) for i, value in enumerate((77.0, 77.0, 77.0, 9.0))]
     report = lint(rows, reward_uses({"default": [{"name": "number"}]}))
