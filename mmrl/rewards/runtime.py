@@ -84,7 +84,8 @@ class RewardScorer:
             for group in groups:
                 uses = self._uses(group.prompt.sample)
                 rows = [[next(outcomes) for _ in uses] for _ in group.rollouts]
-                for use, column in zip(uses, zip(*rows, strict=True), strict=True):
+                for place, use in enumerate(uses if rows else ()):
+                    column = [row[place] for row in rows]
                     values = [_value(use, outcome) for outcome in column]
                     self._tally.count(use.name, values, column, group.prompt.sample)
                 kept = _without_left_out(group, uses, rows, dropped)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
-from mmrl.errors import MmrlError
+from mmrl.errors import ConfigError, DataError, RewardError
 from mmrl.rewards.reward import Reward
 from mmrl.types import Completion, RewardStatus, Sample, Score
 
@@ -73,7 +73,7 @@ def call_reward(
         else:
             result = reward.function(completion, sample)
         score = reward.checked(result)
-    except MmrlError as error:
+    except (ConfigError, DataError, RewardError) as error:
         return _failure(str(error), start, defect=True)
     except Exception as error:  # whatever it is, it is this reward's failure on this completion
         return _failure(f"{type(error).__name__}: {str(error)[:500]}", start)

@@ -60,6 +60,13 @@ def test_accuracy_is_the_weighted_mean_of_accuracy_rewards_in_unit_range() -> No
     assert scored.format == (1.0, 1.0)  # no format reward: the task asks for no form
 
 
+def test_a_group_without_rollouts_and_a_call_without_groups_score_nothing() -> None:
+    with scorer([{"name": "choice"}]) as rewards:
+        assert rewards.score([group(GOLD, [])]) == ([], [])
+        assert rewards.score([]) == ([], [])
+        assert rewards.metrics() == {}
+
+
 def test_normalised_values_come_from_the_declared_range() -> None:
     s = sample("box", (0.0, 0.0, 1.0, 1.0))
     with scorer([{"name": "giou", "normalize": True, "weight": 2.0}]) as rewards:
@@ -198,6 +205,8 @@ def test_a_reward_that_asks_for_frames_gets_those_of_its_sample() -> None:
     with scorer([{"path": f"{HERE}:frames_seen"}], frames=f"{HERE}:decode") as rewards:
         (scored,), _ = rewards.score([group(GOLD, ["a"])])
         assert scored.results[0]["frames_seen"].details == {"frames": ["frame of s1", 2]}
+        (scored,), _ = rewards.score([group(sample("choice", "B", id="broken"), ["a"])])
+        assert scored.results[0]["frames_seen"].details == {"error": "MediaError: the clip ends early"}
     with scorer([{"path": f"{HERE}:frames_seen"}]) as rewards:
         (scored,), _ = rewards.score([group(GOLD, ["a"])])
         assert "given no frame loader" in scored.results[0]["frames_seen"].details["error"]

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mmrl.errors import MediaError
 from mmrl.rewards.reward import Reward
 from mmrl.types import Completion, Sample, Score
 
@@ -67,6 +68,8 @@ def frames_seen(completion: Completion, sample: Sample, *, frames: Sequence[Any]
 
 
 def decode(sample: Sample) -> Sequence[Any]:
+    if sample.id == "broken":
+        raise MediaError("the clip ends early")
     return [f"frame of {sample.id}", 2]
 
 
