@@ -80,7 +80,14 @@ def build_scorer(config: Config, samples: Sequence[Sample]) -> RewardScorer:
     from mmrl.rewards.runtime import RewardScorer
 
     plain = {task: [use.model_dump(exclude_none=True) for use in uses] for task, uses in config.rewards.items()}
-    scorer = RewardScorer(reward_uses(plain))
+    scoring = config.scoring
+    scorer = RewardScorer(
+        reward_uses(plain),
+        workers=scoring.workers,
+        frames="mmrl.data.pictures:pictures_of",
+        memory_gib=scoring.memory_gib,
+        stop_after_failures=scoring.stop_after_failures,
+    )
     try:
         scorer.check(samples)
     except BaseException:

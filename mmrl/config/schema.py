@@ -1,6 +1,6 @@
 """Every setting of a run, with its default, its range and its meaning: the config file *is* this page.
 
-    run → model → data → prompt → rewards → sft → algorithm → rollout → train → evaluation → backend
+    run → model → data → prompt → rewards → scoring → sft → algorithm → rollout → train → evaluation → backend
 
 Reading, `extends`, overrides and error messages live in `load.py`. Only `config/`, `build.py`, `cli/` and the apps know
 these classes; everything below receives plain values.
@@ -85,12 +85,26 @@ class RewardConfig(Section):
     weight: float = 1.0
     options: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the reward")
     timeout_seconds: Annotated[float, Field(gt=0)] = 5.0
+    on_failure: Literal["zero", "leave_out"] = Field(
+        "zero", description="when it raises or runs out of time: value 0, or the rollout leaves its group"
+    )
+    normalize: bool = Field(False, description="map the value from the reward's range to [0, 1] before weighting")
 
     @model_validator(mode="after")
     def _one_source(self) -> RewardConfig:
         if (self.name is None) == (self.path is None):
             raise ValueError("a reward needs either name (from `mmrl list rewards`) or path (module:function)")
         return self
+
+
+class ScoringConfig(Section):
+    """How rewards run. Those whose time is bounded run in the trainer; the others in processes that can be killed."""
+
+    workers: Positive = Field(2, description="most reward processes at a time")
+    memory_gib: Annotated[float, Field(ge=0)] = Field(
+        8.0, description="a reward process's limit on memory; 0: none (needed by rewards that use a GPU)"
+    )
+    stop_after_failures: Positive = Field(64, description="failures of one reward in a row that end the run")
 
 
 class ColdStartConfig(Section):
@@ -172,6 +186,7 @@ class Config(Section):
     rewards: dict[str, tuple[RewardConfig, ...]] = Field(
         description="task → its rewards; the set named `default` serves tasks without one of their own"
     )
+    scoring: ScoringConfig = ScoringConfig()
     sft: ColdStartConfig | None = Field(None, description="absent: no cold start")
     algorithm: str | dict[str, Any] = Field(
         "grpo", description="a catalogue name, or {base: name, slot: {type: part, …}, …}"
