@@ -12,8 +12,9 @@ that is why splitting, sharding, packing and padding cannot change a loss.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any
 
@@ -21,6 +22,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from mmrl.tensors import pad_ids
 from mmrl.types import Dropped, ScoredGroup
 
 
@@ -30,6 +32,7 @@ class Need(StrEnum):
     OLD_LOGPROBS = "old_logprobs"  # only needed when a step makes several updates; otherwise old = current
     REF_LOGPROBS = "ref_logprobs"  # loads the algorithm's reference policy
     ENTROPY = "entropy"  # of the policy at the start of the step
+    ANSWER_SPAN = "answer_span"  # which tokens hold the answer
 
 
 NO_NEEDS: frozenset[Need] = frozenset()
@@ -50,6 +53,7 @@ class Streams:
     old_logprobs: Float[Tensor, "N T"] | None = None  # trainer's policy at the start of the step
     ref_logprobs: Float[Tensor, "N T"] | None = None  # reference policy
     entropy: Float[Tensor, "N T"] | None = None  # of the policy at the start of the step, nats
+    answer_span: Int[Tensor, "N T"] | None = None  # of each token, as `credit/answer_span.py` says
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +66,10 @@ class RewardTable:
     group: Int[Tensor, " N"]  # 0 … number of groups − 1
     length: Int[Tensor, " N"]  # completion tokens, end token included
     truncated: Bool[Tensor, " N"]  # cut at max_tokens
+    answer: Int[Tensor, " N"]  # rollouts of one group that gave the same final answer share a number
+    seed: Int[Tensor, " N"]  # the rollout's own: what is drawn at random about its tokens derives from this
+    token_ids: Int[Tensor, "N T"]  # the completions; −1 beyond their ends
+    sample: tuple[str, ...]  # per group: its sample's id
 
     @property
     def groups(self) -> int:
@@ -86,7 +94,29 @@ class RewardTable:
             group=torch.tensor([g for g, _, _ in flat], dtype=torch.long),
             length=torch.tensor([len(r.token_ids) for r in rollouts], dtype=torch.long),
             truncated=torch.tensor([r.truncated for r in rollouts], dtype=torch.bool),
+            answer=_answer_numbers([(g, r.completion.text) for (g, _, _), r in zip(flat, rollouts, strict=True)]),
+            seed=torch.tensor([r.seed % 2**63 for r in rollouts], dtype=torch.long),
+            token_ids=pad_ids([r.token_ids for r in rollouts]),
+            sample=tuple(s.group.prompt.sample.id for s in scored),
         )
+
+
+_ANSWER = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL)
+
+
+def _answer_numbers(texts: Sequence[tuple[int, str]]) -> Int[Tensor, " N"]:
+    """Number the distinct (group, final answer) pairs.
+
+    The final answer is what the last <answer> block holds, or the whole text where there is none; case and spaces do
+    not tell two answers apart.
+    """
+    numbers: dict[tuple[int, str], int] = {}
+    found = []
+    for group, text in texts:
+        blocks = _ANSWER.findall(text)
+        answer = " ".join((blocks[-1] if blocks else text).lower().split())
+        found.append(numbers.setdefault((group, answer), len(numbers)))
+    return torch.tensor(found, dtype=torch.long)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,9 +140,15 @@ class TrainBatch:
     """Rollouts with the credit they were given: everything an objective needs besides the policy itself."""
 
     loss_mask: Bool[Tensor, "B T"]  # tokens the policy wrote and is trained on
-    advantages: Float[Tensor, " B"]  # relative to the baseline, after reweighting
+    group: Int[Tensor, " B"]  # which group of the step: rows of one group may be in different micro-batches
+    accuracy: Float[Tensor, " B"]  # correctness channel in [0, 1]
+    advantages: Float[Tensor, " B"]  # relative to the baseline, after reweighting: what traces show
+    token_advantages: Float[Tensor, "B T"]  # what the surrogate reads; the rollout's own unless a part says otherwise
     token_weights: Float[Tensor, "B T"]  # multiplies the surrogate; 1 unless a part says otherwise
     divergence_weight: Float[Tensor, " B"]  # multiplies the divergence; 1 unless a part says otherwise
+    regularizer_weight: Float[Tensor, "B T"]  # multiplies the regularizers; 1 unless a part says otherwise
+    coupling_slope: Float[Tensor, "B T"]  # of the couplings, by log-probability; 0 until `Algorithm.couple` ran
+    coupling_level: Float[Tensor, " B"]  # the row's share of the couplings' value, less slope · log-probabilities
     engine_logprobs: Float[Tensor, "B T"]  # the engine's untempered log-probabilities: to audit parity
     streams: Streams
     max_tokens: float  # the configured longest completion
@@ -140,3 +176,4 @@ class Credited:
     groups: tuple[ScoredGroup, ...]  # kept groups, in order; their rollouts are the rows of `batch`
     batch: TrainBatch
     dropped: tuple[tuple[ScoredGroup, Dropped], ...]  # groups a filter removed, with its reason
+    memory: Mapping[str, Any] = field(default_factory=dict)  # what adaptive parts know after this step

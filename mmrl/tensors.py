@@ -58,3 +58,25 @@ def pad_rows(rows: Sequence[Sequence[float]], width: int, fill: float = 0.0) -> 
     for i, row in enumerate(rows):
         out[i, : len(row)] = torch.tensor(row, dtype=torch.float32)
     return out
+
+
+def pad_ids(rows: Sequence[Sequence[int]]) -> Int[Tensor, "B T"]:
+    """Ragged token ids to a [B, T] tensor, −1 on the right of each row's end."""
+    out = torch.full((len(rows), max((len(row) for row in rows), default=0)), -1, dtype=torch.long)
+    for i, row in enumerate(rows):
+        out[i, : len(row)] = torch.tensor(row, dtype=torch.long)
+    return out
+
+
+def masked_quantile(values: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"], q: float) -> float:
+    """The q-quantile over all masked values, interpolated linearly; 0 where there are none.
+
+    By sorting: torch.quantile refuses more than 2²⁴ values.
+    """
+    ordered = values[mask].sort().values
+    if len(ordered) == 0:
+        return 0.0
+    place = q * (len(ordered) - 1)
+    below = int(place)
+    above = min(below + 1, len(ordered) - 1)
+    return float(ordered[below] + (place - below) * (ordered[above] - ordered[below]))

@@ -1,31 +1,51 @@
 """An algorithm is a value: a frozen dataclass of small parts, in two stages.
 
-    credit     shaping → filters → advantage → reweight → divergence_weight, loss_mask, token_weights
-    objective  ratio → surrogate → aggregation,  divergence → divergence_aggregation,  regularizers
+    credit     filters → shaping → advantage → reweight → divergence_weight, loss_mask
+               → token_advantage → token_weights, regularizer_weight
+    objective  ratio → surrogate → aggregation,  divergence → divergence_aggregation,  regularizers,  couplings
 
 Credit runs once per step over all rollouts, without gradient. The objective runs per micro-batch and divides by
-step-wide totals. The signs: surrogates are maximised, divergences and regularizers are penalties; the loss is
+step-wide totals. The signs: surrogates are maximised, divergences, regularizers and couplings are penalties; the loss
 
-    loss = −agg(token_weight · surrogate) + coef · agg_d(divergence_weight · divergence) + Σ agg(regularizer)
+    −agg(token_weight · surrogate) + coef · agg_d(divergence_weight · divergence)
+    + Σ agg(regularizer_weight · regularizer) + Σ coupling
+
+Couplings compare rows with each other under the current policy: `couple` runs before each update over all its rows and
+leaves their exact value and derivative in the batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mmrl.algorithms.reference import FrozenReference, NoReference, Reference
+from mmrl.algorithms.reference import NoReference, Reference
 from mmrl.batch import Credited, Need, PolicyOutputs, RewardTable, Streams, Totals, TrainBatch
-from mmrl.credit.part import Advantage, DivergenceWeight, GroupFilter, LossMask, Reweight, Shaping, TokenWeight
+from mmrl.credit.part import (
+    Adaptive,
+    Advantage,
+    DivergenceWeight,
+    GroupFilter,
+    LossMask,
+    Reweight,
+    Shaping,
+    StepContext,
+    TokenAdvantage,
+    TokenWeight,
+)
 from mmrl.errors import ConfigError
-from mmrl.objective.part import Aggregation, Divergence, Ratio, Regularizer, Surrogate
+from mmrl.objective.divergence import k3
+from mmrl.objective.part import Aggregation, Coupling, Divergence, Ratio, Regularizer, Surrogate
 from mmrl.tensors import masked_sum, pad_rows
-from mmrl.types import Dropped, ScoredGroup
+from mmrl.types import Dropped, RolloutGroup, ScoredGroup
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +53,7 @@ class LossTerms:
     """The loss of one micro-batch, and sums from which the step's metrics are made (detached)."""
 
     loss: Float[Tensor, ""]  # this micro-batch's share of the step's loss
-    surrogate: float  # its parts, same share
+    surrogate: float  # its parts, same share; couplings count here, regularizers in neither
     divergence: float
     sums: dict[str, float] = field(default_factory=dict)  # Σ over loss tokens: clipped, ratio, kl, entropy, engine_gap
     maxima: dict[str, float] = field(default_factory=dict)  # largest over loss tokens: ratio, engine_gap
@@ -54,7 +74,9 @@ class Algorithm:
     reweight: tuple[Reweight, ...] = ()
     divergence_weight: tuple[DivergenceWeight, ...] = ()
     loss_mask: tuple[LossMask, ...] = ()
+    token_advantage: TokenAdvantage
     token_weights: tuple[TokenWeight, ...] = ()
+    regularizer_weight: tuple[TokenWeight, ...] = ()
 
     ratio: Ratio
     surrogate: Surrogate
@@ -62,6 +84,7 @@ class Algorithm:
     divergence: Divergence
     divergence_aggregation: Aggregation
     regularizers: tuple[Regularizer, ...] = ()
+    couplings: tuple[Coupling, ...] = ()
 
     reference: Reference
 
@@ -89,8 +112,18 @@ class Algorithm:
 
     @property
     def needs_reference(self) -> bool:
-        """Whether a reference policy has to be kept."""
-        return Need.REF_LOGPROBS in self.needs and isinstance(self.reference, FrozenReference)
+        """Whether some part asks for the reference policy's log-probabilities."""
+        return Need.REF_LOGPROBS in self.needs
+
+    @property
+    def reference_rule(self) -> Reference:
+        """The rule the backend has to follow: none where nobody would notice."""
+        return self.reference if self.needs_reference or self.reference.moves_policy else NoReference()
+
+    @property
+    def separates_equal_rewards(self) -> bool:
+        """Whether some part declares that constant rewards do not silence it (see `credit/part.py`)."""
+        return any(getattr(part, "separates_equal_rewards", False) for part in self.parts)
 
     def keep(self, group: ScoredGroup) -> Dropped | None:
         """None if every filter keeps the group; else the first objection."""
@@ -100,6 +133,11 @@ class Algorithm:
                 return Dropped(sample_id=group.group.prompt.sample.id, stage="filter", reason=reason)
         return None
 
+    def revisits(self, groups: Sequence[RolloutGroup], memory: Mapping[str, Any]) -> list[RolloutGroup]:
+        """Earlier rollouts that adaptive parts want read again with today's policy; usually none."""
+        adaptive = [part for part in self.parts if isinstance(part, Adaptive)]
+        return [again for part in adaptive for again in part.revisits(groups, memory.get(part.memory_key))]
+
     @torch.no_grad()
     def credit(
         self,
@@ -107,44 +145,82 @@ class Algorithm:
         *,
         streams: Streams,
         max_tokens: int,
+        step: int = 0,
+        steps: int = 1,
+        memory: Mapping[str, Any] = NOTHING,
+        drift: Mapping[str, float] = NOTHING,
         dropped: Sequence[tuple[ScoredGroup, Dropped]] = (),
     ) -> Credited:
         """Turn the rewards of the kept groups into advantages and weights.
 
-        `streams` are [N, T] over the rollouts of `scored` in order, T the longest of their completions. `dropped` are
-        the groups that `keep` refused; they pass through to the traces.
+        `streams` are [N, T] over the rollouts of `scored` in order, T the longest of their completions. `memory` is
+        what `Credited.memory` of the step before was, `drift` what came of `revisits`. `dropped` are the groups that
+        `keep` refused; they pass through to the traces.
         """
         table = RewardTable.of(scored)
-        for shaping in self.shaping:
-            table = replace(table, total=table.total + shaping(table, max_tokens))
-        advantages = self.advantage(table)
-        for reweight in self.reweight:
-            advantages = reweight(advantages, table)
-        divergence_weight = torch.ones_like(advantages)
-        for weight in self.divergence_weight:
-            divergence_weight = divergence_weight * weight(advantages, table)
-
         rollouts = [rollout for group in scored for rollout in group.group.rollouts]
         width = int(table.length.max())
         mask = torch.arange(width)[None, :] < table.length[:, None]  # [N, T]
+        context = StepContext(
+            streams=streams,
+            mask=mask,
+            max_tokens=max_tokens,
+            step=step,
+            steps=steps,
+            memory=memory,
+            drift=drift,
+        )
+        for shaping in self.shaping:
+            table = replace(table, total=table.total + shaping(table, context).to(table.total.dtype))
+        advantages = self.advantage(table, context)
+        for reweight in self.reweight:
+            advantages = reweight(advantages, table, context)
+        divergence_weight = torch.ones_like(advantages)
+        for weight in self.divergence_weight:
+            divergence_weight = divergence_weight * weight(advantages, table, context)
         for loss_mask in self.loss_mask:
-            mask = mask & (loss_mask(table) > 0)[:, None]
-        token_weights = torch.ones(mask.shape)
+            mask = mask & (loss_mask(advantages, table, context) > 0)[:, None]
+        context = replace(context, mask=mask)
+        token_advantages = self.token_advantage(advantages, table, context)
+        token_weights, regularizer_weight = torch.ones(mask.shape), torch.ones(mask.shape)
         for token_weight in self.token_weights:
-            token_weights = token_weights * token_weight(advantages, table, streams)
+            token_weights = token_weights * token_weight(token_advantages, table, context)
+        for token_weight in self.regularizer_weight:
+            regularizer_weight = regularizer_weight * token_weight(token_advantages, table, context)
+        adaptive = [part for part in self.parts if isinstance(part, Adaptive)]
         return Credited(
             groups=tuple(scored),
             batch=TrainBatch(
                 loss_mask=mask,
+                group=table.group,
+                accuracy=table.accuracy,
                 advantages=advantages,
+                token_advantages=token_advantages,
                 token_weights=token_weights,
                 divergence_weight=divergence_weight,
+                regularizer_weight=regularizer_weight,
+                coupling_slope=torch.zeros(mask.shape),
+                coupling_level=torch.zeros(len(mask)),
                 engine_logprobs=pad_rows([r.policy_logprobs for r in rollouts], width),
                 streams=streams,
                 max_tokens=float(max_tokens),
             ),
             dropped=tuple(dropped),
+            memory={**memory, **{part.memory_key: part.remember(table, context) for part in adaptive}},
         )
+
+    def couple(self, batch: TrainBatch, logprobs: Float[Tensor, "B T"], totals: Totals) -> TrainBatch:
+        """Put the couplings' value and derivative at these log-probabilities into the batch of one whole update.
+
+        The loss of a row is then level + Σ slope · log π, which has the couplings' value and gradient at this policy.
+        """
+        with torch.enable_grad():
+            leaf = logprobs.detach().requires_grad_()
+            value = torch.stack([coupling(leaf, batch, totals) for coupling in self.couplings]).sum()
+            (slope,) = torch.autograd.grad(value, leaf)
+        slope = slope.masked_fill(~batch.loss_mask, 0.0)
+        level = value.detach() / len(logprobs) - masked_sum(slope * leaf.detach(), batch.loss_mask)
+        return replace(batch, coupling_slope=slope, coupling_level=level)
 
     def loss(self, outputs: PolicyOutputs, batch: TrainBatch, totals: Totals) -> LossTerms:
         """This micro-batch's share of the step's loss. `batch` holds the same rows as `outputs`.
@@ -155,18 +231,24 @@ class Algorithm:
         mask = batch.loss_mask
         old = batch.streams.old_logprobs if batch.streams.old_logprobs is not None else outputs.logprobs.detach()
         log_ratio = self.ratio(outputs.logprobs, old, mask)
-        objective, clipped = self.surrogate(log_ratio, batch.advantages[:, None])
+        advantages = batch.token_advantages.to(log_ratio.dtype)
+        objective, clipped = self.surrogate(log_ratio, advantages, outputs.logprobs)
         surrogate = -self.aggregation(objective * batch.token_weights, mask, totals)
+        if self.couplings:
+            coupled = masked_sum(batch.coupling_slope * outputs.logprobs, mask) + batch.coupling_level
+            surrogate = surrogate + coupled.sum()
         loss = surrogate
         divergence = torch.zeros(())
         kl = torch.zeros_like(outputs.logprobs)
         if batch.streams.ref_logprobs is not None:
-            kl = self.divergence(outputs.logprobs, batch.streams.ref_logprobs)
-            weighted = kl * batch.divergence_weight[:, None]
+            kl = k3(outputs.logprobs.detach(), batch.streams.ref_logprobs)
+            penalty = self.divergence(outputs.logprobs, batch.streams.ref_logprobs)
+            weighted = penalty * batch.divergence_weight[:, None]
             divergence = self.divergence.coef * self.divergence_aggregation(weighted, mask, totals)
             loss = loss + divergence
         for regularizer in self.regularizers:
-            loss = loss + self.aggregation(regularizer(outputs, batch), mask, totals)
+            weighted = regularizer(outputs, batch) * batch.regularizer_weight
+            loss = loss + self.aggregation(weighted, mask, totals)
         with torch.no_grad():
             ratio = log_ratio.exp()
             gap = (outputs.logprobs - batch.engine_logprobs).abs()

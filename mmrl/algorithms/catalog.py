@@ -6,14 +6,31 @@ from mmrl.algorithms.algorithm import Algorithm
 from mmrl.algorithms.dapo import DAPO
 from mmrl.algorithms.dr_grpo import DR_GRPO
 from mmrl.algorithms.grpo import GRPO
-from mmrl.algorithms.reference import FrozenReference, NoReference
-from mmrl.credit.advantage import GroupCentered, GroupNormalized
-from mmrl.credit.filters import MaskTruncated, MixedCorrectness
-from mmrl.credit.shaping import SoftOverlong
-from mmrl.objective.aggregation import MaxLengthMean, SequenceMean, TokenMean
-from mmrl.objective.divergence import K3, NoDivergence
-from mmrl.objective.ratio import TokenRatio
-from mmrl.objective.surrogate import Clipped
+from mmrl.algorithms.reference import (
+    ElasticReset,
+    EmaReference,
+    FrozenReference,
+    NoReference,
+    PeriodicReference,
+)
+from mmrl.credit.absolute import RewardItself, SignedCorrectness
+from mmrl.credit.advantage import BatchScaled, GroupCentered, GroupNormalized, LeaveOneOut, VirtualBest
+from mmrl.credit.asymmetric import DifficultyAwareWeight, SuboptimalTrajectoryComplexity
+from mmrl.credit.beta_normalized import BetaNormalized
+from mmrl.credit.conflict import ConflictTokens, EntropyCost
+from mmrl.credit.consistency import ConsistencyBonus
+from mmrl.credit.filters import MaskTruncated, MixedCorrectness, PassRateWithin, SomeWrong
+from mmrl.credit.group_weight import MostVaried, ScheduledWeight, SemanticEntropy
+from mmrl.credit.shaping import DivergencePaid, ShorterWhenRight, SoftOverlong, SoftTop, Unlikeliness
+from mmrl.credit.token_advantage import PenalizedReturns, PerRollout, Whitened
+from mmrl.credit.token_weight import ClipCovariance, HighEntropy, HighestCovariance, MostInformative
+from mmrl.credit.value_tracker import TrackedValue
+from mmrl.objective.aggregation import MaxLengthMean, SequenceMean, SequenceSum, TokenMean
+from mmrl.objective.coupling import AdvantageRegression, ChiSquared, RightAboveWrong, TrustRegion
+from mmrl.objective.divergence import K1, K2, K3, Absolute, ForwardKL, GeneratorDivergence, NoDivergence
+from mmrl.objective.ratio import SequenceRatio, SequenceTokenRatio, TokenRatio
+from mmrl.objective.regularizer import DistanceToOld
+from mmrl.objective.surrogate import CappedWeight, Clipped, DualClipped, NoSurrogate, Unclipped
 
 ALGORITHMS: dict[str, Algorithm] = {
     "grpo": GRPO,
@@ -23,23 +40,81 @@ ALGORITHMS: dict[str, Algorithm] = {
 
 _AGGREGATIONS: dict[str, type[Any]] = {
     "sequence_mean": SequenceMean,
+    "sequence_sum": SequenceSum,
     "token_mean": TokenMean,
     "max_length_mean": MaxLengthMean,
 }
 
+_TOKEN_WEIGHTS: dict[str, type[Any]] = {
+    "high_entropy": HighEntropy,
+    "clip_covariance": ClipCovariance,
+    "highest_covariance": HighestCovariance,
+    "most_informative": MostInformative,
+    "conflict_tokens": ConflictTokens,
+}
+
 PARTS: dict[str, dict[str, type[Any]]] = {
-    "shaping": {"soft_overlong": SoftOverlong},
-    "filters": {"mixed_correctness": MixedCorrectness},
-    "advantage": {"group_normalized": GroupNormalized, "group_centered": GroupCentered},
-    "reweight": {},
-    "divergence_weight": {},
-    "loss_mask": {"truncated": MaskTruncated},
-    "token_weights": {},
-    "ratio": {"token": TokenRatio},
-    "surrogate": {"clipped": Clipped},
+    "shaping": {
+        "soft_overlong": SoftOverlong,
+        "divergence_paid": DivergencePaid,
+        "unlikeliness": Unlikeliness,
+        "shorter_when_right": ShorterWhenRight,
+        "soft_top": SoftTop,
+        "consistency_bonus": ConsistencyBonus,
+    },
+    "filters": {"mixed_correctness": MixedCorrectness, "some_wrong": SomeWrong, "pass_rate_within": PassRateWithin},
+    "advantage": {
+        "group_normalized": GroupNormalized,
+        "group_centered": GroupCentered,
+        "leave_one_out": LeaveOneOut,
+        "batch_scaled": BatchScaled,
+        "virtual_best": VirtualBest,
+        "beta_normalized": BetaNormalized,
+        "reward_itself": RewardItself,
+        "signed_correctness": SignedCorrectness,
+        "tracked_value": TrackedValue,
+    },
+    "reweight": {
+        "stcr": SuboptimalTrajectoryComplexity,
+        "semantic_entropy": SemanticEntropy,
+        "entropy_cost": EntropyCost,
+    },
+    "divergence_weight": {"dads": DifficultyAwareWeight, "scheduled": ScheduledWeight},
+    "loss_mask": {"truncated": MaskTruncated, "most_varied": MostVaried},
+    "token_advantage": {"per_rollout": PerRollout, "whitened": Whitened, "penalized_returns": PenalizedReturns},
+    "token_weights": _TOKEN_WEIGHTS,
+    "regularizer_weight": _TOKEN_WEIGHTS,
+    "ratio": {"token": TokenRatio, "sequence": SequenceRatio, "sequence_token": SequenceTokenRatio},
+    "surrogate": {
+        "clipped": Clipped,
+        "dual_clipped": DualClipped,
+        "unclipped": Unclipped,
+        "capped_weight": CappedWeight,
+        "none": NoSurrogate,
+    },
     "aggregation": _AGGREGATIONS,
-    "divergence": {"none": NoDivergence, "k3": K3},
+    "divergence": {
+        "none": NoDivergence,
+        "k1": K1,
+        "k2": K2,
+        "k3": K3,
+        "absolute": Absolute,
+        "forward_kl": ForwardKL,
+        "generator": GeneratorDivergence,
+    },
     "divergence_aggregation": _AGGREGATIONS,
-    "regularizers": {},
-    "reference": {"none": NoReference, "frozen": FrozenReference},
+    "regularizers": {"distance_to_old": DistanceToOld},
+    "couplings": {
+        "advantage_regression": AdvantageRegression,
+        "right_above_wrong": RightAboveWrong,
+        "trust_region": TrustRegion,
+        "chi_squared": ChiSquared,
+    },
+    "reference": {
+        "none": NoReference,
+        "frozen": FrozenReference,
+        "ema": EmaReference,
+        "periodic": PeriodicReference,
+        "elastic_reset": ElasticReset,
+    },
 }

@@ -10,6 +10,7 @@ and the R1-V family compute; β = 0.04 and clip 0.2 are the paper's.
 from mmrl.algorithms.algorithm import Algorithm
 from mmrl.algorithms.reference import FrozenReference
 from mmrl.credit.advantage import GroupNormalized
+from mmrl.credit.token_advantage import PerRollout
 from mmrl.objective.aggregation import SequenceMean
 from mmrl.objective.divergence import K3
 from mmrl.objective.ratio import TokenRatio
@@ -21,6 +22,7 @@ GRPO = Algorithm(
     paper="2402.03300",
     summary="The baseline: rewards normalised within the group, clipped token ratios, k3 divergence to the start.",
     advantage=GroupNormalized(eps=1e-4),
+    token_advantage=PerRollout(),
     ratio=TokenRatio(),
     surrogate=Clipped(clip_low=0.2, clip_high=0.2),
     aggregation=SequenceMean(),

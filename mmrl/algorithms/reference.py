@@ -1,18 +1,134 @@
-"""Which policy the divergence is measured against."""
+"""Which policy the divergence is measured against, and how it moves while the policy trains.
+
+A reference is a rule over *copies* of the policy's parameters, kept by the backend as named lists that run parallel to
+the policy's own: "reference" is the policy that gives `ref_logprobs`; a rule may keep further ones. `after_update` runs
+after every optimiser update, changes copies (or the policy) in place, element by element, so that a shard of a
+parameter can be treated like the whole. Copies are in checkpoints: a resumed run continues exactly.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+from mmrl.errors import ConfigError
+
+REFERENCE = "reference"
+AVERAGE = "average"
+
+Parameters = Sequence[Tensor]
+
+
+class Reference(Protocol):
+    """A rule for the reference policy."""
+
+    copies: ClassVar[tuple[str, ...]]  # which copies the backend has to keep; all start as the policy
+    moves_policy: ClassVar[bool]  # whether it acts although no part asks for `ref_logprobs`
+
+    def after_update(self, update: int, policy: Parameters, copies: Mapping[str, Parameters]) -> None:
+        """Called after optimiser update number `update` (from 1) of the stage."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoReference:
     """No reference policy: a part that asks for `ref_logprobs` is a config error."""
 
+    copies: ClassVar[tuple[str, ...]] = ()
+    moves_policy: ClassVar[bool] = False
+
+    def after_update(self, update: int, policy: Parameters, copies: Mapping[str, Parameters]) -> None:
+        return None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrozenReference:
     """The policy as it was when the RL stage began. Loaded only when a part asks for `ref_logprobs`."""
 
+    copies: ClassVar[tuple[str, ...]] = (REFERENCE,)
+    moves_policy: ClassVar[bool] = False
 
-Reference = NoReference | FrozenReference
+    def after_update(self, update: int, policy: Parameters, copies: Mapping[str, Parameters]) -> None:
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmaReference:
+    """After every `every`-th update φ ← decay·φ + (1 − decay)·θ, on every parameter.
+
+    GRPO-CARE, arXiv:2506.16141: 0.995, every 10 (half-life 1380 updates). WARP's anchor, arXiv:2406.16768: 0.99, every
+    update (the value is unconfirmed).
+    """
+
+    decay: float = 0.995
+    every: int = 10
+    copies: ClassVar[tuple[str, ...]] = (REFERENCE,)
+    moves_policy: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        _check_every(self.every)
+
+    @torch.no_grad()
+    def after_update(self, update: int, policy: Parameters, copies: Mapping[str, Parameters]) -> None:
+        if update % self.every == 0:
+            _follow(copies[REFERENCE], policy, self.decay)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeriodicReference:
+    """After every `every`-th update the reference becomes the policy: φ ← θ. `every` is a choice of the run."""
+
+    every: int = 100
+    copies: ClassVar[tuple[str, ...]] = (REFERENCE,)
+    moves_policy: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        _check_every(self.every)
+
+    @torch.no_grad()
+    def after_update(self, update: int, policy: Parameters, copies: Mapping[str, Parameters]) -> None:
+        if update % self.every == 0:
+            _assign(copies[REFERENCE], policy)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ElasticReset:
+    """The *policy* falls back: every update EMA ← decay·EMA + (1 − decay)·θ; every `every`-th θ ← EMA, EMA ← start.
+
+    Elastic Reset, arXiv:2312.07551: decay 0.995; every 260 in the authors' StackLLaMA run. The divergence is measured
+    against the start. Only trainable parameters differ between the three; the optimiser's state is kept.
+    """
+
+    decay: float = 0.995
+    every: int = 260
+    copies: ClassVar[tuple[str, ...]] = (REFERENCE, AVERAGE)
+    moves_policy: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        _check_every(self.every)
+
+    @torch.no_grad()
+    def after_update(self, update: int, policy: Parameters, copies: Mapping[str, Parameters]) -> None:
+        _follow(copies[AVERAGE], policy, self.decay)
+        if update % self.every == 0:
+            _assign(policy, copies[AVERAGE])
+            _assign(copies[AVERAGE], copies[REFERENCE])
+
+
+def _follow(slow: Parameters, fast: Parameters, decay: float) -> None:
+    for mine, other in zip(slow, fast, strict=True):
+        mine.lerp_(other.to(mine.dtype), 1 - decay)
+
+
+def _assign(to: Parameters, values: Parameters) -> None:
+    for mine, other in zip(to, values, strict=True):
+        mine.copy_(other)
+
+
+def _check_every(every: int) -> None:
+    if every < 1:
+        raise ConfigError(f"algorithm.reference.every: expected a number of updates of at least 1, got {every}.")

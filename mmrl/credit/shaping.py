@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from mmrl.batch import NO_NEEDS, Need, RewardTable
+from mmrl.credit.part import StepContext
+from mmrl.tensors import group_deviation, group_mean, group_std, masked_mean, masked_sum
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +25,89 @@ class SoftOverlong:
     margin: float = 0.2
     needs: ClassVar[frozenset[Need]] = NO_NEEDS
 
-    def __call__(self, table: RewardTable, max_tokens: int) -> Float[Tensor, " N"]:
-        room = self.margin * max_tokens
-        return ((max_tokens - room - table.length) / room).clamp(min=-1.0, max=0.0)
+    def __call__(self, table: RewardTable, context: StepContext) -> Float[Tensor, " N"]:
+        room = self.margin * context.max_tokens
+        return ((context.max_tokens - room - table.length) / room).clamp(min=-1.0, max=0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DivergencePaid:
+    """−coef · Σ_t (log π_old − log π_ref): the divergence as part of the reward. RLOO, arXiv:2402.14740; TRL."""
+
+    coef: float = 0.03
+    needs: ClassVar[frozenset[Need]] = frozenset({Need.OLD_LOGPROBS, Need.REF_LOGPROBS})
+    separates_equal_rewards: ClassVar[bool] = True
+
+    def __call__(self, table: RewardTable, context: StepContext) -> Float[Tensor, " N"]:
+        old, ref = context.streams.old_logprobs, context.streams.ref_logprobs
+        assert old is not None
+        assert ref is not None
+        return -self.coef * masked_sum(old - ref, context.mask)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unlikeliness:
+    """−coef · rank_i · r_i: a rollout's reward shrinks the likelier the rollout was. arXiv:2506.02355.
+
+    rank_i is the rollout's place among its group by mean token log π_old, over G: 0 for the least likely. `coef` 0.25
+    is the authors' code's.
+    """
+
+    coef: float = 0.25
+    needs: ClassVar[frozenset[Need]] = frozenset({Need.OLD_LOGPROBS})
+    separates_equal_rewards: ClassVar[bool] = True
+
+    def __call__(self, table: RewardTable, context: StepContext) -> Float[Tensor, " N"]:
+        old = context.streams.old_logprobs
+        assert old is not None
+        likelihood = masked_mean(old, context.mask)
+        same = table.group[:, None] == table.group[None, :]  # [N, N]
+        rank = (same & (likelihood[None, :] < likelihood[:, None])).sum(dim=1) / same.sum(dim=1)
+        return -self.coef * rank * table.total
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShorterWhenRight:
+    """−coef · sigmoid((L_i − mean L) / std L) for correct rollouts, in groups with enough of them.
+
+    GRPO-λ, arXiv:2505.18086: mean and std are over the group's correct rollouts; a group whose share of correct
+    rollouts is below `least_correct` keeps its plain rewards. The paper's values are unconfirmed: `coef` and
+    `least_correct` are our choice.
+    """
+
+    coef: float = 0.5
+    least_correct: float = 0.5
+    threshold: float = 0.5
+    needs: ClassVar[frozenset[Need]] = NO_NEEDS
+    separates_equal_rewards: ClassVar[bool] = True
+
+    def __call__(self, table: RewardTable, context: StepContext) -> Float[Tensor, " N"]:
+        correct = table.accuracy > self.threshold
+        length, group = table.length[correct].to(table.total.dtype), table.group[correct]
+        std = group_std(length, group, table.groups)[group]
+        excess = group_deviation(length, group, table.groups) / std.clamp(min=1e-6)
+        bonus = torch.zeros_like(table.total)
+        bonus[correct] = -self.coef * excess.sigmoid()
+        share = group_mean(correct.to(table.total.dtype), table.group, table.groups)
+        return torch.where(share[table.group] >= self.least_correct, bonus, 0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoftTop:
+    """Replaces each total x by a flatter one above `tau` and a steeper one below.
+
+    tau + 0.01 · ln(x − tau + 1) for x ≥ tau, else tau − (e^{steepness·(tau − x)} − 1) / (e^{steepness} − 1).
+    TempSamp-R1, arXiv:2509.18056, by the only public implementation, a third party's: tau 0.8, steepness 1.
+    """
+
+    tau: float = 0.8
+    steepness: float = 1.0
+    needs: ClassVar[frozenset[Need]] = NO_NEEDS
+
+    def __call__(self, table: RewardTable, context: StepContext) -> Float[Tensor, " N"]:
+        over = table.total - self.tau
+        above = self.tau + 0.01 * over.clamp(min=0.0).log1p()
+        below = self.tau - torch.expm1(-self.steepness * over.clamp(max=0.0)) / torch.expm1(
+            torch.tensor(self.steepness)
+        )
+        return torch.where(over >= 0, above, below) - table.total

@@ -47,3 +47,13 @@ class MaxLengthMean:
 
     def __call__(self, values: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"], totals: Totals) -> Float[Tensor, ""]:
         return masked_sum(values, mask).sum() / (max(totals.rollouts, 1.0) * totals.max_tokens)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SequenceSum:
+    """(1/N) Σ_i Σ_t: a rollout weighs by its length. With a sequence ratio (1/N) Σ |o_i| · loss_i: LUSPO, as in TRL."""
+
+    needs: ClassVar[frozenset[Need]] = NO_NEEDS
+
+    def __call__(self, values: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"], totals: Totals) -> Float[Tensor, ""]:
+        return masked_sum(values, mask).sum() / max(totals.rollouts, 1.0)

@@ -21,12 +21,15 @@ class Ratio(Protocol):
 
 
 class Surrogate(Protocol):
-    """(log-ratio, advantage) → the objective to maximise, and which tokens were clipped (no gradient)."""
+    """(log-ratio, advantage, log-probability) → the objective to maximise, and which tokens were clipped.
+
+    A clipped token is one whose ratio was bounded: in most parts it has no gradient.
+    """
 
     needs: ClassVar[frozenset[Need]]
 
     def __call__(
-        self, log_ratio: Float[Tensor, "B T"], advantages: Float[Tensor, "B 1"]
+        self, log_ratio: Float[Tensor, "B T"], advantages: Float[Tensor, "B T"], logprobs: Float[Tensor, "B T"]
     ) -> tuple[Float[Tensor, "B T"], Bool[Tensor, "B T"]]: ...
 
 
@@ -47,6 +50,19 @@ class Regularizer(Protocol):
     needs: ClassVar[frozenset[Need]]
 
     def __call__(self, outputs: PolicyOutputs, batch: TrainBatch) -> Float[Tensor, "B T"]: ...
+
+
+class Coupling(Protocol):
+    """A loss that compares rollouts with each other *under the current policy* (a margin between right and wrong, …).
+
+    Written as a plain differentiable function of all the log-probabilities of an update. It is called once before each
+    update on values from a pass without gradient; its exact derivative then enters the micro-batches as a slope per
+    token (`Algorithm.couple`), so that no micro-batch needs to hold more than its own rows.
+    """
+
+    needs: ClassVar[frozenset[Need]]
+
+    def __call__(self, logprobs: Float[Tensor, "B T"], batch: TrainBatch, totals: Totals) -> Float[Tensor, ""]: ...
 
 
 class Aggregation(Protocol):

@@ -16,7 +16,7 @@ from mmrl.algorithms.dapo import DAPO
 from mmrl.algorithms.dr_grpo import DR_GRPO
 from mmrl.algorithms.grpo import GRPO
 from mmrl.algorithms.reference import NoReference
-from mmrl.batch import PolicyOutputs, RewardTable, Streams, Totals
+from mmrl.batch import PolicyOutputs, Streams, Totals
 from mmrl.credit.advantage import GroupCentered, GroupNormalized
 from mmrl.credit.filters import MaskTruncated, MixedCorrectness
 from mmrl.credit.shaping import SoftOverlong
@@ -25,7 +25,9 @@ from mmrl.objective.surrogate import Clipped
 from mmrl.tensors import pad_rows
 from mmrl.types import RolloutGroup, ScoredGroup
 from tests import toy
+from tests.algorithms.worked import credit_input
 
+ANY = torch.zeros(1, 1)  # log-probabilities where only the ratio matters
 FOUR = toy.scored_lengths("four", [1, 0, 0, 1], [2, 4, 3, 1])
 POLICY = pad_rows([[-1.0, -0.5], [-0.2, -0.9, -2.0]], 3)
 OLD = pad_rows([[-1.2, -0.4], [-0.2, -1.2, -1.5]], 3)
@@ -44,23 +46,23 @@ def loss_of(
     [(1e-4, [0.865875, -0.865875, -0.865875, 0.865875]), (1e-6, [0.866024, -0.866024, -0.866024, 0.866024])],
 )
 def test_group_normalized_divides_by_the_sample_standard_deviation(eps: float, expected: list[float]) -> None:
-    assert GroupNormalized(eps=eps)(RewardTable.of([FOUR])).tolist() == pytest.approx(expected, abs=1e-6)
+    assert GroupNormalized(eps=eps)(*credit_input(FOUR)).tolist() == pytest.approx(expected, abs=1e-6)
 
 
 def test_group_centered_subtracts_the_mean() -> None:
-    assert GroupCentered()(RewardTable.of([FOUR])).tolist() == [0.5, -0.5, -0.5, 0.5]
+    assert GroupCentered()(*credit_input(FOUR)).tolist() == [0.5, -0.5, -0.5, 0.5]
 
 
 def test_groups_do_not_see_each_other() -> None:
     other = toy.scored_lengths("other", [5, 5, 7], [1, 1, 1])
-    both = GroupNormalized()(RewardTable.of([FOUR, other]))
-    assert both[:4].tolist() == GroupNormalized()(RewardTable.of([FOUR])).tolist()
+    both = GroupNormalized()(*credit_input(FOUR, other))
+    assert both[:4].tolist() == GroupNormalized()(*credit_input(FOUR)).tolist()
     # other: mean 17/3, deviations −2/3, −2/3, 4/3, std √(24/9 / 2) = 1.154701
     assert both[4:].tolist() == pytest.approx([-0.577300, -0.577300, 1.154601], abs=1e-6)
 
 
 def test_a_group_of_one_has_no_advantage() -> None:
-    assert GroupNormalized()(RewardTable.of([toy.scored_lengths("one", [1.5], [3])])).tolist() == [0.0]
+    assert GroupNormalized()(*credit_input(toy.scored_lengths("one", [1.5], [3]))).tolist() == [0.0]
 
 
 @pytest.mark.parametrize(
@@ -91,19 +93,20 @@ def test_three_normalisers_on_policy(algorithm: Algorithm, value: float, weights
     [(1.5, 0.8658, -1.038960), (1.5, -0.8658, 1.298700), (0.5, 0.8658, -0.432900), (0.5, -0.8658, 0.692640)],
 )
 def test_clip_takes_the_smaller_term(ratio: float, advantage: float, loss: float) -> None:
-    objective, _ = Clipped()(torch.tensor([[ratio]]).log(), torch.tensor([[advantage]]))
+    objective, _ = Clipped()(torch.tensor([[ratio]]).log(), torch.tensor([[advantage]]), ANY)
     assert -float(objective) == pytest.approx(loss, abs=1e-6)
 
 
 @pytest.mark.parametrize(("ratio", "loss"), [(1.5, -1.108224), (1.25, -1.082250)])
 def test_clip_higher_moves_the_upper_bound_only(ratio: float, loss: float) -> None:
-    objective, _ = Clipped(clip_low=0.2, clip_high=0.28)(torch.tensor([[ratio]]).log(), torch.tensor([[0.8658]]))
+    clip = Clipped(clip_low=0.2, clip_high=0.28)
+    objective, _ = clip(torch.tensor([[ratio]]).log(), torch.tensor([[0.8658]]), ANY)
     assert -float(objective) == pytest.approx(loss, abs=1e-6)
 
 
 def test_clip_stops_the_gradient_beyond_its_bounds_and_says_so() -> None:
     log_ratio = torch.tensor([[1.5, 1.1], [0.6, 0.9]]).log().requires_grad_()
-    objective, clipped = Clipped()(log_ratio, torch.tensor([[1.0], [-1.0]]))
+    objective, clipped = Clipped()(log_ratio, torch.tensor([[1.0, 1.0], [-1.0, -1.0]]), torch.zeros(2, 2))
     objective.sum().backward()
     assert clipped.tolist() == [[True, False], [True, False]]
     assert log_ratio.grad is not None
@@ -149,8 +152,8 @@ def test_token_mean_and_max_length_mean_of_the_same_rollouts() -> None:
 
 @pytest.mark.parametrize(("length", "penalty"), [(80, 0.0), (90, -0.5), (100, -1.0)])
 def test_soft_overlong_is_linear_in_the_last_fifth(length: int, penalty: float) -> None:
-    table = RewardTable.of([toy.scored_lengths("long", [1.0], [length])])
-    assert SoftOverlong()(table, 100).tolist() == pytest.approx([penalty])
+    table, context = credit_input(toy.scored_lengths("long", [1.0], [length]), max_tokens=100)
+    assert SoftOverlong()(table, context).tolist() == pytest.approx([penalty])
 
 
 def test_dynamic_sampling_drops_groups_without_both_outcomes() -> None:
