@@ -107,6 +107,7 @@ def build_backend(
     algorithm: Algorithm | None = None,
 ) -> TorchBackend:
     """The backend for one stage: the cold start has no algorithm and so no reference policy."""
+    from mmrl.algorithms.reference import NoReference
     from mmrl.backend.backend import OptimizerSettings
     from mmrl.backend.torch_backend import TorchBackend
 
@@ -123,7 +124,7 @@ def build_backend(
     return TorchBackend(
         model,
         settings,
-        keep_reference=algorithm is not None and algorithm.needs_reference,
+        reference=NoReference() if algorithm is None else algorithm.reference_rule,
         freeze=config.train.freeze,
         micro_batch_tokens=config.train.micro_batch_tokens,
         device=str(next(model.policy.parameters()).device),
@@ -213,6 +214,7 @@ def build_trainer(
 ) -> Trainer:
     """Everything the RL stage works with."""
     from mmrl.algorithms.build import build_algorithm
+    from mmrl.algorithms.memory import Memory
     from mmrl.curriculum.shuffled import Shuffled
     from mmrl.progress import SilentProgress
     from mmrl.training.loop import LoopSettings, Trainer
@@ -227,6 +229,10 @@ def build_trainer(
             config, model, validation, scorer=scorer, renderer=renderer, sampled=False, progress=SilentProgress()
         )
         return {f"eval/{task}_accuracy": summary.accuracy.value for task, summary in result.tasks.items()}
+
+    def decode(token_ids: Sequence[int]) -> str:
+        tokenizer = model.processor.tokenizer
+        return str(tokenizer.decode(token_ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
     evaluate: Callable[[], dict[str, Any]] = evaluate_now
     return Trainer(
@@ -255,6 +261,8 @@ def build_trainer(
             schedule=settings.schedule,
             algorithm=algorithm,
         ),
+        decode=decode,
+        memory=Memory(),
         evaluate=evaluate,
         progress=progress,
     )

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mmrl.algorithms.reference import REFERENCE, NoReference, Reference
 from mmrl.backend.backend import OptimizerSettings
 from mmrl.batch import PolicyOutputs
 from mmrl.errors import ConfigError
@@ -20,16 +21,18 @@ from mmrl.policy.packed import PackedBatch, Part, micro_batches, pack, split_gro
 from mmrl.policy.policy import Policy
 from mmrl.types import RolloutGroup
 
+NO_REFERENCE = NoReference()
+
 
 class TorchBackend:
-    """AdamW over the policy's trainable parameters; the reference policy, when kept, is a frozen copy."""
+    """AdamW over the policy's trainable parameters; copies of the policy as the reference's rule asks for them."""
 
     def __init__(
         self,
         model: LoadedModel,
         settings: OptimizerSettings,
         *,
-        keep_reference: bool = False,
+        reference: Reference = NO_REFERENCE,
         freeze: Sequence[str] = (),
         micro_batch_tokens: int = 16384,
         device: str = "cpu",
@@ -41,7 +44,15 @@ class TorchBackend:
         self._pad_id = int(model.processor.tokenizer.pad_token_id)
         self.policy.train()
         # Copied before freezing, so that freezing and training the policy never touch it.
-        self._reference = _frozen(copy.deepcopy(self.policy)) if keep_reference else None
+        self._rule = reference
+        self._reference = _frozen(copy.deepcopy(self.policy)) if REFERENCE in self._rule.copies else None
+        self._copies = {
+            name: [p.detach().clone() for p in self.policy.parameters()]
+            for name in self._rule.copies
+            if name != REFERENCE
+        }
+        if self._reference is not None:
+            self._copies[REFERENCE] = list(self._reference.parameters())
         parts = self.policy.family.vision_parts(self.policy.model)
         for name in freeze:
             for module in parts[name]:
@@ -99,6 +110,7 @@ class TorchBackend:
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         self._updates += 1
+        self._rule.after_update(self._updates, list(self.policy.parameters()), self._copies)
         return norm, rate
 
     def discard_gradients(self) -> None:
@@ -115,6 +127,7 @@ class TorchBackend:
             "optimizer": self._optimizer.state_dict(),
             "updates": self._updates,
             "reference": None if self._reference is None else self._reference.model.state_dict(),
+            "copies": {name: values for name, values in self._copies.items() if name != REFERENCE},
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -122,6 +135,10 @@ class TorchBackend:
         self._updates = state["updates"]
         if self._reference is not None:
             self._reference.model.load_state_dict(state["reference"])
+        with torch.no_grad():
+            for name, values in state["copies"].items():
+                for mine, saved in zip(self._copies[name], values, strict=True):
+                    mine.copy_(saved)
 
     def _pack(self, parts: Sequence[Part]) -> PackedBatch:
         return pack(parts, self.policy.family, self.policy.config, pad_id=self._pad_id).to(self._device)

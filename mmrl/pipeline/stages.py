@@ -187,7 +187,11 @@ def _train(config: Config, run_dir: Path, start_model: str, splits: Splits, prog
             scorer=scorer,
             progress=progress,
         )
-        start = load_trainer_state(found[-1], backend=trainer.backend, sampler=trainer.sampler) if found else 0
+        start = 0
+        if found:
+            start = load_trainer_state(
+                found[-1], backend=trainer.backend, sampler=trainer.sampler, memory=trainer.memory
+            )
         done = train(trainer, start=start)
     if done < config.train.steps:
         raise Stopped(f"{done} of {config.train.steps} steps are done and saved in {run_dir}. Go on with --resume.")

@@ -1,7 +1,8 @@
 """Checkpoints: a folder is either whole or not there.
 
 checkpoints/step_000050/            the policy, Hugging Face layout: transformers and vLLM load it as it is
-                       trainer/     state.pt: optimiser, reference, sampler, torch's generator, steps done
+                       trainer/     state.pt: optimiser, reference, sampler, what adaptive parts know,
+                                   torch's generator, steps done
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 import torch
 
+from mmrl.algorithms.memory import Memory
 from mmrl.backend.backend import TrainBackend
 from mmrl.curriculum.sampler import PromptSampler
 from mmrl.errors import RunError
@@ -40,14 +42,22 @@ def checkpoints(run_dir: Path) -> list[Checkpoint]:
     return sorted(found, key=lambda c: c.step)
 
 
-def save_checkpoint(run_dir: Path, *, step: int, backend: TrainBackend, sampler: PromptSampler, keep: int) -> Path:
+def save_checkpoint(
+    run_dir: Path, *, step: int, backend: TrainBackend, sampler: PromptSampler, memory: Memory, keep: int
+) -> Path:
     """Write aside, sync to disk, rename; then remove all but the `keep` newest."""
     folder = run_dir / "checkpoints" / f"step_{step:06d}"
     aside = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
     (aside / "trainer").mkdir(parents=True)
     backend.save_model(aside)
-    state = {"step": step, "backend": backend.state(), "sampler": sampler.state(), "torch_rng": torch.get_rng_state()}
+    state = {
+        "step": step,
+        "backend": backend.state(),
+        "sampler": sampler.state(),
+        "memory": memory.state(),
+        "torch_rng": torch.get_rng_state(),
+    }
     torch.save(state, aside / "trainer" / "state.pt")
     for file in [*aside.rglob("*"), aside]:
         _sync(file)
@@ -60,7 +70,7 @@ def save_checkpoint(run_dir: Path, *, step: int, backend: TrainBackend, sampler:
     return folder
 
 
-def load_trainer_state(checkpoint: Checkpoint, *, backend: TrainBackend, sampler: PromptSampler) -> int:
+def load_trainer_state(checkpoint: Checkpoint, *, backend: TrainBackend, sampler: PromptSampler, memory: Memory) -> int:
     """Continue from a checkpoint whose policy the backend was built with; returns the steps that are done."""
     path = checkpoint.folder / "trainer" / "state.pt"
     try:
@@ -72,6 +82,7 @@ def load_trainer_state(checkpoint: Checkpoint, *, backend: TrainBackend, sampler
         ) from error
     backend.load_state(state["backend"])
     sampler.load_state(state["sampler"])
+    memory.load_state(state["memory"])
     torch.set_rng_state(state["torch_rng"])
     return int(state["step"])
 

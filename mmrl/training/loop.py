@@ -14,13 +14,17 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from mmrl.algorithms.algorithm import Algorithm
+from mmrl.algorithms.memory import Memory
 from mmrl.backend.backend import TrainBackend
 from mmrl.batch import Credited, Need, Streams
+from mmrl.credit.answer_span import answer_spans
 from mmrl.curriculum.sampler import PromptSampler
 from mmrl.errors import RunError
 from mmrl.progress import Progress
@@ -31,7 +35,7 @@ from mmrl.training.collect import Collected, Renderer, Scorer, collect
 from mmrl.training.interrupt import StopRequest
 from mmrl.training.metrics import MetricsLog, read_metrics, rollout_metrics
 from mmrl.training.update import update
-from mmrl.types import ScoredGroup
+from mmrl.types import RolloutGroup, ScoredGroup
 
 EMPTY_STEPS_TO_STOP = 5  # so many steps in a row without a single usable group end the run
 
@@ -62,6 +66,8 @@ class Trainer:
     engine: RolloutEngine
     scorer: Scorer
     backend: TrainBackend
+    decode: Callable[[Sequence[int]], str]  # token ids → text, special tokens included
+    memory: Memory  # of the algorithm's adaptive parts
     evaluate: Callable[[], dict[str, float]]  # metrics of the current weights on the validation split
     progress: Progress
 
@@ -99,6 +105,7 @@ def train(trainer: Trainer, *, start: int = 0) -> int:
                     step=done,
                     backend=trainer.backend,
                     sampler=trainer.sampler,
+                    memory=trainer.memory,
                     keep=settings.keep_checkpoints,
                 )
             if stop.requested:
@@ -123,8 +130,9 @@ def take_step(trainer: Trainer, traces: TraceWriter, step: int) -> tuple[Collect
     filtered = [drop for _, drop in collected.filtered]
     row = rollout_metrics(collected.scored, [*collected.dropped, *filtered]) | collected.metrics
     collecting = time.perf_counter()
-    credited = credit(trainer, collected) if collected.kept else None
+    credited = credit(trainer, collected, step=step) if collected.kept else None
     if credited is not None:
+        trainer.memory.known = credited.memory
         row |= update(trainer.backend, trainer.algorithm, credited, minibatches=trainer.settings.minibatches, step=step)
         trainer.engine.load_weights(trainer.backend.weights(), version=step + 1)
     updated = time.perf_counter()
@@ -139,7 +147,7 @@ def take_step(trainer: Trainer, traces: TraceWriter, step: int) -> tuple[Collect
     }
 
 
-def credit(trainer: Trainer, collected: Collected) -> Credited:
+def credit(trainer: Trainer, collected: Collected, *, step: int) -> Credited:
     """Compute the streams that some part of the algorithm asked for, then let it give credit."""
     needs = trainer.algorithm.needs
     groups = [g.group for g in collected.kept]
@@ -151,10 +159,31 @@ def credit(trainer: Trainer, collected: Collected) -> Credited:
         old_logprobs=at_start.logprobs.cpu() if at_start is not None and old else None,
         ref_logprobs=reference.logprobs.cpu() if reference is not None else None,
         entropy=at_start.entropy.cpu() if at_start is not None and at_start.entropy is not None else None,
+        answer_span=answer_spans(groups, trainer.decode) if Need.ANSWER_SPAN in needs else None,
     )
     return trainer.algorithm.credit(
-        collected.kept, streams=streams, max_tokens=trainer.sampling.max_tokens, dropped=collected.filtered
+        collected.kept,
+        streams=streams,
+        max_tokens=trainer.sampling.max_tokens,
+        step=step,
+        steps=trainer.settings.steps,
+        memory=trainer.memory.known,
+        drift=drift(trainer, groups),
+        dropped=collected.filtered,
     )
+
+
+def drift(trainer: Trainer, groups: list[RolloutGroup]) -> dict[str, float]:
+    """How far the policy has moved on earlier rollouts that adaptive parts want read again (`Adaptive.revisits`)."""
+    again = trainer.algorithm.revisits(groups, trainer.memory.known)
+    if not again:
+        return {}
+    now = trainer.backend.outputs(again).logprobs.cpu()
+    moved: dict[str, float] = {}
+    for row, group in zip(now, again, strict=True):
+        then = torch.tensor(group.rollouts[0].policy_logprobs)
+        moved[group.prompt.sample.id] = float((row[: len(then)] - then).abs().mean())
+    return moved
 
 
 def write_trace(traces: TraceWriter, step: int, collected: Collected, credited: Credited | None) -> None:

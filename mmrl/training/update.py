@@ -35,6 +35,9 @@ def update(
         batch = credited.batch.select(rows)
         totals = Totals.of(batch)
         tokens += totals.tokens
+        if algorithm.couplings:  # compare this update's rollouts under the policy as it is now
+            now = backend.outputs([g.group for g in groups]).logprobs.cpu()
+            batch = algorithm.couple(batch.select(torch.arange(len(rows)), width=now.shape[1]), now, totals)
         for parts in backend.micro_batches([g.group for g in groups]):
             outputs, packed = backend.forward(parts, entropy=True)
             micro = batch.select(packed.rows.cpu(), width=outputs.logprobs.shape[1]).to(outputs.logprobs.device)

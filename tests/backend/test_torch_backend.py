@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from mmrl.algorithms.grpo import GRPO
+from mmrl.algorithms.reference import FrozenReference
 from mmrl.backend.backend import OptimizerSettings
 from mmrl.backend.torch_backend import TorchBackend, schedule
 from mmrl.batch import Streams
@@ -33,7 +34,8 @@ class Recording(TorchBackend):
 
 
 def backend_of(model: LoadedModel, *, budget: int = 100_000, freeze: tuple[str, ...] = ()) -> Recording:
-    return Recording(copy.deepcopy(model), SETTINGS, keep_reference=True, micro_batch_tokens=budget, freeze=freeze)
+    reference = FrozenReference()
+    return Recording(copy.deepcopy(model), SETTINGS, reference=reference, micro_batch_tokens=budget, freeze=freeze)
 
 
 @pytest.fixture
@@ -131,7 +133,7 @@ def test_state_continues_exactly(tiny_model: LoadedModel, scored: list[ScoredGro
     first.save_model(tmp_path / "model")
     torch.save(first.state(), tmp_path / "state.pt")
     resumed = TorchBackend(
-        load_model(str(tmp_path / "model")), SETTINGS, keep_reference=True, micro_batch_tokens=100_000
+        load_model(str(tmp_path / "model")), SETTINGS, reference=FrozenReference(), micro_batch_tokens=100_000
     )
     resumed.load_state(torch.load(tmp_path / "state.pt", weights_only=True))
     run_update(resumed, scored)

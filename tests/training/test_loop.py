@@ -101,7 +101,7 @@ def test_resumed_equals_uninterrupted(make: Callable[..., Trainer]) -> None:
         file.rmdir() if file.is_dir() else file.unlink()
     last.folder.rmdir()
     resumed = make("killed", model=first.folder)
-    start = load_trainer_state(first, backend=resumed.backend, sampler=resumed.sampler)
+    start = load_trainer_state(first, backend=resumed.backend, sampler=resumed.sampler, memory=resumed.memory)
     assert start == 2
     assert train(resumed, start=start) == STEPS
     assert rows(resumed.run_dir) == rows(straight.run_dir)
