@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from mmrl.batch import PolicyOutputs
 from mmrl.policy.family import Family
 from mmrl.policy.packed import PackedBatch
+from mmrl.policy.shared_prefix import ATTENTION, SharedPrefixCache, register_attention
 
 HEAD_CHUNK = 4096  # completion positions whose logits exist at one time
 
@@ -25,6 +26,8 @@ class Policy(nn.Module):
     def __init__(self, model: nn.Module, family: Family) -> None:
         super().__init__()
         family.prepare(model)
+        register_attention()
+        cast(Any, family.language_model(model)).config._attn_implementation = ATTENTION
         self.model = model
         self.family = family
 
@@ -58,8 +61,8 @@ class Policy(nn.Module):
         embedded: Float[Tensor, "R L D"],
         *,
         positions: Int[Tensor, "3 R L"],
-        attention: Bool[Tensor, "R 1 L K"],
-        cache: Any | None,
+        attention: Bool[Tensor, "#R 1 #L K"],
+        cache: SharedPrefixCache | None,
     ) -> Float[Tensor, "R L D"]:
         """The decoder's last hidden states; with a `cache`, its keys and values are used and extended."""
         out = self.family.language_model(self.model)(
@@ -68,6 +71,7 @@ class Policy(nn.Module):
             attention_mask=attention,
             past_key_values=cache,
             use_cache=cache is not None,
+            **({"shared_prefix": cache} if cache is not None and cache.branched else {}),
         )
         return cast(Tensor, out.last_hidden_state)
 

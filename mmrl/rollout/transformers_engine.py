@@ -1,7 +1,7 @@
 """Sampling with the policy itself, in the trainer's process: the default engine, on CPU or one GPU.
 
-Every prompt is prefilled once; its keys and values are then shared out to its G rollouts. Finished rollouts leave the
-batch. Each rollout draws its tokens with its own uniform numbers (`seeds.py`).
+Every prompt is prefilled once; its keys and values exist once for all its rollouts (`policy/shared_prefix.py`).
+Finished rollouts leave the batch. Each rollout draws its tokens with its own uniform numbers (`seeds.py`).
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
-from transformers import DynamicCache
 
 from mmrl.policy.packed import Part, pack_rows
 from mmrl.policy.policy import Policy
+from mmrl.policy.shared_prefix import SharedPrefixCache
 from mmrl.rollout.engine import Sampling
 from mmrl.rollout.sampling import draw, sampled_distribution
 from mmrl.rollout.seeds import rollout_seed, uniforms
@@ -98,7 +98,8 @@ class TransformersEngine:
             for prompt in prompts
             for i in range(size)
         ]
-        cache, logits, following, visible = self._prefill(prompts, size)
+        cache, logits, following = self._prefill(prompts, sampling)
+        unmasked = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=self._device)  # the cache hides what must be hidden
         tokens = _Decoded(len(seeds), sampling.max_tokens, self._device)
         numbers = torch.stack([torch.from_numpy(uniforms(seed, sampling.max_tokens)) for seed in seeds])
         numbers = numbers.to(self._device)  # [N, max_tokens]
@@ -119,41 +120,36 @@ class TransformersEngine:
                 break
             if remaining < COMPACT_BELOW * len(rows):
                 keep = active.nonzero().squeeze(-1)
-                cache.batch_select_indices(keep)
-                rows, chosen, following, visible = rows[keep], chosen[keep], following[keep], visible[keep]
+                cache.keep(keep)
+                rows, chosen, following = rows[keep], chosen[keep], following[keep]
                 active = active[keep]
-            visible = torch.cat([visible, torch.ones(len(rows), 1, dtype=torch.bool, device=self._device)], dim=1)
             hidden = self._policy.hidden_states(
                 self._policy.family.token_embedding(self._policy.model)(chosen[:, None]),
                 positions=(following + t).expand(3, -1)[..., None],
-                attention=visible[:, None, None, :],
+                attention=unmasked,
                 cache=cache,
             )
             logits = self._policy.logits(hidden[:, 0])
         return self._groups(prompts, tokens, seeds, sampling)
 
     def _prefill(
-        self, prompts: Sequence[Prompt], size: int
-    ) -> tuple[DynamicCache, Tensor, Int[Tensor, " N"], Bool[Tensor, "N P"]]:
-        """Every prompt once. Returns, per rollout: cache, last logits, next position, which cached tokens are real."""
+        self, prompts: Sequence[Prompt], sampling: Sampling
+    ) -> tuple[SharedPrefixCache, Tensor, Int[Tensor, " N"]]:
+        """Every prompt once. Returns the cache and, per rollout, the last logits and the next position."""
         rows = [[Part(prompt=prompt, branches=(), rows=())] for prompt in prompts]
         policy = self._policy
         packed = pack_rows(rows, policy.family, policy.config, pad_id=self._tokenizer.pad_token_id).to(self._device)
-        cache = DynamicCache(config=self._policy.config.text_config)
-        hidden = self._policy.hidden_states(
-            self._policy.embed(packed), positions=packed.positions, attention=packed.attention, cache=cache
+        cache = SharedPrefixCache()
+        hidden = policy.hidden_states(
+            policy.embed(packed), positions=packed.positions, attention=packed.attention, cache=cache
         )
         lengths = torch.tensor([len(p.token_ids) for p in prompts], device=self._device)
-        logits = self._policy.logits(hidden[torch.arange(len(prompts), device=self._device), lengths - 1])
+        logits = policy.logits(hidden[torch.arange(len(prompts), device=self._device), lengths - 1])
         real = torch.arange(packed.token_ids.shape[1], device=self._device)[None, :] < lengths[:, None]
         last = packed.positions.masked_fill(~real[None], -1).amax(dim=(0, 2))
-        cache.batch_repeat_interleave(size)
-        return (
-            cache,
-            logits.repeat_interleave(size, dim=0),
-            (last + 1).repeat_interleave(size),
-            real.repeat_interleave(size, dim=0),
-        )
+        size = sampling.group_size
+        cache.branch(size, room=sampling.max_tokens, lengths=lengths)
+        return cache, logits.repeat_interleave(size, dim=0), (last + 1).repeat_interleave(size)
 
     def _stopped(self, tokens: _Decoded, rows: Int[Tensor, " B"], stop: Sequence[str]) -> Bool[Tensor, " B"]:
         """Which rows contain a stop string: only the tail that can hold it is decoded."""

@@ -1,0 +1,147 @@
+"""Decoding with shared prompts: a prompt's keys and values exist once, however many completions continue it.
+
+A query of branch n attends to its prompt's keys and to its own. The two parts are computed apart and joined by their
+log-sum-exps, which is the softmax over both:
+
+    o = σ(l_p − l_s) · o_p + σ(l_s − l_p) · o_s,    l = logsumexp of the scores, o = softmax(scores) · V of each part
+
+Plugged into Hugging Face decoders through their registry of attention functions, under the name `ATTENTION`; calls
+without a shared prefix (training, prefilling) go to their SDPA function unchanged.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+ATTENTION = "mmrl_shared_prefix"
+
+
+def register_attention() -> None:
+    """Make `ATTENTION` known to transformers. Called when a policy is built; calling it again changes nothing."""
+    AttentionInterface.register(ATTENTION, attend)
+    AttentionMaskInterface.register(ATTENTION, sdpa_mask)
+
+
+class SharedPrefixCache:
+    """Keys and values of P prompts and of the N branches that continue them.
+
+    Life: one prefilling pass over the prompts, `branch()`, then one token per branch and pass, with `keep()` whenever
+    finished branches are to be forgotten. Branches are ordered by prompt.
+    """
+
+    def __init__(self) -> None:
+        self._prefix: list[tuple[Tensor, Tensor]] = []  # per layer [P, heads, L, d]
+        self._own: list[tuple[Tensor, Tensor]] = []  # per layer [N, heads, room, d]
+        self._written = 0  # tokens each branch has in the layers already passed
+        self._prompt_of: Int[Tensor, " N"]
+        self._hidden: Bool[Tensor, "P L"]
+        self._slot: Int[Tensor, " N"]  # a branch's place in the [P · M] table of queries by prompt
+        self._most = 0  # M, most branches of one prompt
+
+    @property
+    def branched(self) -> bool:
+        return bool(self._own)
+
+    def update(self, keys: Tensor, values: Tensor, layer: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """Called by each attention layer with its new keys and values; returns those its queries attend to.
+
+        While decoding these are the branch's own tokens: the prompt's are in `prefix(layer)`.
+        """
+        if not self.branched:
+            self._prefix.append((keys, values))
+            return keys, values
+        if layer == 0:
+            self._written += 1
+        t = self._written
+        own_keys, own_values = self._own[layer]
+        own_keys[:, :, t - 1 : t] = keys
+        own_values[:, :, t - 1 : t] = values
+        return own_keys[:, :, :t], own_values[:, :, :t]
+
+    def branch(self, size: int, *, room: int, lengths: Int[Tensor, " P"]) -> None:
+        """`size` branches per prompt, each with room for `room` tokens; `lengths` are the prompts' without padding."""
+        prompts, heads, longest, width = self._prefix[0][0].shape
+        places = torch.arange(longest, device=lengths.device)
+        self._hidden = places[None, :] >= lengths[:, None]
+        self._prompt_of = torch.arange(prompts, device=lengths.device).repeat_interleave(size)
+        self._own = [
+            (k.new_empty(prompts * size, heads, room, width), v.new_empty(prompts * size, heads, room, width))
+            for k, v in self._prefix
+        ]
+        self._arrange()
+
+    def keep(self, rows: Int[Tensor, " n"]) -> None:
+        """Forget all branches but these (ascending), and prompts that no branch is left of."""
+        t = self._written
+        shapes = self._own[0][0].shape
+        kept = []
+        for pair in self._own:
+            moved = []
+            for tensor in pair:
+                fresh = tensor.new_empty(len(rows), *shapes[1:])
+                fresh[:, :, :t] = tensor[rows, :, :t]
+                moved.append(fresh)
+            kept.append((moved[0], moved[1]))
+        self._own = kept
+        prompts, self._prompt_of = torch.unique_consecutive(self._prompt_of[rows], return_inverse=True)
+        if len(prompts) < len(self._hidden):
+            self._prefix = [(k[prompts], v[prompts]) for k, v in self._prefix]
+            self._hidden = self._hidden[prompts]
+        self._arrange()
+
+    def attend(self, query: Tensor, keys: Tensor, values: Tensor, *, layer: int, scale: float) -> Tensor:
+        """[N, H, 1, d] queries against their prompts and their own [N, heads, t, d] keys → [N, 1, H, d]."""
+        branches, all_heads, _, width = query.shape
+        heads = keys.shape[1]
+        query = (query * scale).view(branches, heads, all_heads // heads, width)  # heads of one key head together
+        prefix_keys, prefix_values = self._prefix[layer]
+        prompts = len(prefix_keys)
+        table = query.new_zeros(prompts * self._most, *query.shape[1:])
+        table[self._slot] = query
+        by_prompt = (
+            table.view(prompts, self._most, heads, -1, width).transpose(1, 2).flatten(2, 3)
+        )  # [P, heads, M·r, d]
+        shared = by_prompt @ prefix_keys.transpose(-1, -2)
+        shared = shared.masked_fill(self._hidden[:, None, None, :], -torch.inf)
+        own = query @ keys.transpose(-1, -2)  # [N, heads, r, t]
+        shared_sum, own_sum = shared.logsumexp(-1, keepdim=True), own.logsumexp(-1, keepdim=True)
+        from_prompt = torch.cat([(shared - shared_sum).exp() @ prefix_values, shared_sum], dim=-1)
+        from_prompt = from_prompt.unflatten(2, (self._most, -1)).transpose(1, 2).flatten(0, 1)[self._slot]
+        out_shared, shared_sum = from_prompt[..., :-1], from_prompt[..., -1:]
+        out_own = (own - own_sum).exp() @ values
+        share = torch.sigmoid(shared_sum - own_sum)
+        joined: Tensor = share * out_shared + (1 - share) * out_own
+        return joined.reshape(branches, 1, all_heads, width)
+
+    def _arrange(self) -> None:
+        """Where each branch's query goes in the table by prompt."""
+        counts = torch.bincount(self._prompt_of)
+        self._most = int(counts.max())
+        first = counts.cumsum(0) - counts
+        rank = torch.arange(len(self._prompt_of), device=counts.device) - first[self._prompt_of]
+        self._slot = self._prompt_of * self._most + rank
+
+
+def attend(
+    module: Any,
+    query: Float[Tensor, "B H Q d"],
+    key: Float[Tensor, "B h K d"],
+    value: Float[Tensor, "B h K d"],
+    attention_mask: Tensor | None,
+    *,
+    scaling: float | None = None,
+    shared_prefix: SharedPrefixCache | None = None,
+    **options: Any,
+) -> tuple[Tensor, None]:
+    """The attention function transformers calls, as its registry asks for it."""
+    if shared_prefix is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)
+    scale = scaling if scaling is not None else query.shape[-1] ** -0.5
+    return shared_prefix.attend(query, key, value, layer=module.layer_idx, scale=scale), None
