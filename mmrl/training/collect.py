@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -23,6 +24,8 @@ class Scorer(Protocol):
     """The reward runtime."""
 
     def score(self, groups: Sequence[RolloutGroup]) -> tuple[list[ScoredGroup], list[Dropped]]: ...
+
+    def score_async(self, groups: Sequence[RolloutGroup]) -> Future[tuple[list[ScoredGroup], list[Dropped]]]: ...
 
     def metrics(self) -> dict[str, float]: ...
 
@@ -55,12 +58,14 @@ def collect(
     prompts: int,
     max_refills: int,
     step: int,
+    meanwhile: Callable[[Sequence[RolloutGroup]], None] | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Collected:
     """Up to `prompts` groups that media, rewards and filters let through.
 
     Every dropped group is replaced by one of the next sample, in at most `max_refills` further rounds; a sample is
-    asked once per step. A step may end with fewer groups than asked for; it says so in its metrics.
+    asked once per step. A step may end with fewer groups than asked for; it says so in its metrics. `meanwhile` is done
+    with a round's groups while they are being scored.
     """
     out = Collected()
     asked: set[str] = set()
@@ -74,7 +79,12 @@ def collect(
         ready, broken = renderer.render(samples)
         groups = engine.generate(ready, sampling, step=step)
         generated = clock()
-        scored, failed = scorer.score(groups)
+        if meanwhile is None:
+            scored, failed = scorer.score(groups)
+        else:
+            scoring = scorer.score_async(groups)
+            meanwhile(groups)
+            scored, failed = scoring.result()
         out.rollout_seconds += generated - began
         out.reward_seconds += clock() - generated
         _merge(out.metrics, scorer.metrics())

@@ -1,7 +1,7 @@
 """The RL stage. One step, top to bottom:
 
     collect   sampler → render → engine → rewards → filters, refilled within bounds
-    credit    streams the algorithm needs, then shape, advantage, weights: no gradient
+    credit    streams the algorithm needs (begun while rewards are scored), then shape, advantage, weights: no gradient
     update    micro-batches, loss, optimiser steps
     tell      engine gets the new weights; traces and metrics are written
 
@@ -23,8 +23,7 @@ import torch
 from mmrl.algorithms.algorithm import Algorithm
 from mmrl.algorithms.memory import Memory
 from mmrl.backend.backend import TrainBackend
-from mmrl.batch import Credited, Need, Streams
-from mmrl.credit.answer_span import answer_spans
+from mmrl.batch import Credited
 from mmrl.curriculum.sampler import PromptSampler
 from mmrl.errors import RunError
 from mmrl.progress import Progress
@@ -34,6 +33,7 @@ from mmrl.training.checkpoint import save_checkpoint
 from mmrl.training.collect import Collected, Renderer, Scorer, collect
 from mmrl.training.interrupt import StopRequest
 from mmrl.training.metrics import MetricsLog, read_metrics, rollout_metrics
+from mmrl.training.streams import StepStreams
 from mmrl.training.update import update
 from mmrl.types import RolloutGroup, ScoredGroup
 
@@ -116,6 +116,8 @@ def train(trainer: Trainer, *, start: int = 0) -> int:
 def take_step(trainer: Trainer, traces: TraceWriter, step: int) -> tuple[Collected, dict[str, float]]:
     """Collect, credit, update, tell. Returns what was collected and the step's metrics."""
     began = time.perf_counter()
+    minibatches = trainer.settings.minibatches
+    streams = StepStreams(trainer.backend, trainer.algorithm, minibatches=minibatches, decode=trainer.decode)
     collected = collect(
         sampler=trainer.sampler,
         renderer=trainer.renderer,
@@ -126,14 +128,15 @@ def take_step(trainer: Trainer, traces: TraceWriter, step: int) -> tuple[Collect
         prompts=trainer.settings.prompts_per_step,
         max_refills=trainer.settings.max_refills,
         step=step,
+        meanwhile=streams.prepare if streams.worth_preparing else None,
     )
     filtered = [drop for _, drop in collected.filtered]
     row = rollout_metrics(collected.scored, [*collected.dropped, *filtered]) | collected.metrics
     collecting = time.perf_counter()
-    credited = credit(trainer, collected, step=step) if collected.kept else None
+    credited = credit(trainer, collected, streams, step=step) if collected.kept else None
     if credited is not None:
         trainer.memory.known = credited.memory
-        row |= update(trainer.backend, trainer.algorithm, credited, minibatches=trainer.settings.minibatches, step=step)
+        row |= update(trainer.backend, trainer.algorithm, credited, minibatches=minibatches, step=step)
         trainer.engine.load_weights(trainer.backend.weights(), version=step + 1)
     updated = time.perf_counter()
     write_trace(traces, step, collected, credited)
@@ -147,23 +150,12 @@ def take_step(trainer: Trainer, traces: TraceWriter, step: int) -> tuple[Collect
     }
 
 
-def credit(trainer: Trainer, collected: Collected, *, step: int) -> Credited:
-    """Compute the streams that some part of the algorithm asked for, then let it give credit."""
-    needs = trainer.algorithm.needs
+def credit(trainer: Trainer, collected: Collected, streams: StepStreams, *, step: int) -> Credited:
+    """Lay out the streams that some part of the algorithm asked for, then let it give credit."""
     groups = [g.group for g in collected.kept]
-    # With a single update the old policy is the policy itself: nothing to compute (see Algorithm.loss).
-    old = trainer.settings.minibatches > 1 or Need.OLD_LOGPROBS in needs
-    at_start = trainer.backend.outputs(groups, entropy=Need.ENTROPY in needs) if old or Need.ENTROPY in needs else None
-    reference = trainer.backend.outputs(groups, reference=True) if trainer.algorithm.needs_reference else None
-    streams = Streams(
-        old_logprobs=at_start.logprobs.cpu() if at_start is not None and old else None,
-        ref_logprobs=reference.logprobs.cpu() if reference is not None else None,
-        entropy=at_start.entropy.cpu() if at_start is not None and at_start.entropy is not None else None,
-        answer_span=answer_spans(groups, trainer.decode) if Need.ANSWER_SPAN in needs else None,
-    )
     return trainer.algorithm.credit(
         collected.kept,
-        streams=streams,
+        streams=streams.assemble(groups),
         max_tokens=trainer.sampling.max_tokens,
         step=step,
         steps=trainer.settings.steps,

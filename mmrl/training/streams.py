@@ -1,0 +1,79 @@
+"""The step's per-token streams: only those that some part asked for, and while rewards are being scored if possible.
+
+Old, reference and entropy passes need the rollouts but not their rewards. `StepStreams.prepare` runs them on groups as
+they come from the engine, beside the reward processes; `assemble` then lays out the rows of the rollouts that are left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from mmrl.algorithms.algorithm import Algorithm
+from mmrl.backend.backend import TrainBackend
+from mmrl.batch import Need, Streams
+from mmrl.credit.answer_span import answer_spans
+from mmrl.types import RolloutGroup
+
+Rows = dict[str, Tensor]  # stream → [G, T]
+
+
+class StepStreams:
+    """Streams of one step's groups, each computed once."""
+
+    def __init__(
+        self,
+        backend: TrainBackend,
+        algorithm: Algorithm,
+        *,
+        minibatches: int,
+        decode: Callable[[Sequence[int]], str],
+    ) -> None:
+        self._backend = backend
+        self._decode = decode
+        needs = algorithm.needs
+        # With a single update the old policy is the policy itself: nothing to compute (see Algorithm.loss).
+        self._old = minibatches > 1 or Need.OLD_LOGPROBS in needs
+        self._entropy = Need.ENTROPY in needs
+        self._reference = algorithm.needs_reference
+        self._spans = Need.ANSWER_SPAN in needs
+        # Behind a filter the passes would also be spent on groups that are thrown away.
+        self.worth_preparing = not algorithm.filters and (self._old or self._entropy or self._reference)
+        self._known: dict[str, Rows] = {}  # sample id → its group's streams
+
+    def prepare(self, groups: Sequence[RolloutGroup]) -> None:
+        """Compute the streams of these groups, those that are known already apart."""
+        missing = [g for g in groups if g.prompt.sample.id not in self._known]
+        if not missing:
+            return
+        streams: Rows = {}
+        if self._old or self._entropy:
+            start = self._backend.outputs(missing, entropy=self._entropy)
+            if self._old:
+                streams["old_logprobs"] = start.logprobs.cpu()
+            if start.entropy is not None:
+                streams["entropy"] = start.entropy.cpu()
+        if self._reference:
+            streams["ref_logprobs"] = self._backend.outputs(missing, reference=True).logprobs.cpu()
+        first = 0
+        for group in missing:
+            rows = slice(first, first + len(group.rollouts))
+            self._known[group.prompt.sample.id] = {name: values[rows] for name, values in streams.items()}
+            first = rows.stop
+
+    def assemble(self, groups: Sequence[RolloutGroup]) -> Streams:
+        """[N, T] over the rollouts of `groups` in order, T the longest of them. Rollouts may have left their group."""
+        self.prepare(groups)
+        lengths = [len(r.token_ids) for g in groups for r in g.rollouts]
+        laid_out: Rows = {}
+        row = 0
+        for group in groups:
+            known = self._known[group.prompt.sample.id]
+            for rollout in group.rollouts:
+                for name, values in known.items():
+                    target = laid_out.setdefault(name, torch.zeros(len(lengths), max(lengths), dtype=values.dtype))
+                    target[row, : lengths[row]] = values[rollout.index, : lengths[row]]
+                row += 1
+        return Streams(**laid_out, answer_span=answer_spans(groups, self._decode) if self._spans else None)
