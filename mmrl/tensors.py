@@ -42,6 +42,9 @@ def group_deviation(values: Float[Tensor, " N"], group: Int[Tensor, " N"], group
     """
     first = torch.full((groups,), len(group), dtype=torch.long, device=group.device)
     first = first.scatter_reduce(0, group, torch.arange(len(group), device=group.device), "amin")
+    if len(group) == 0:
+        return values
+    first = first.clamp(max=len(group) - 1)  # groups without members have no first; nothing asks for theirs
     shifted = values - values[first][group]
     return shifted - group_mean(shifted, group, groups)[group]
 

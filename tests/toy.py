@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -107,5 +109,6 @@ def scored(group: RolloutGroup, totals: Sequence[float], *, accuracy: Sequence[f
 
 def scored_lengths(id_: str, totals: Sequence[float], lengths: Sequence[int]) -> ScoredGroup:
     """A scored group whose completions have these lengths."""
-    rollouts = tuple(rollout([30 + i] * n, index=i) for i, n in enumerate(lengths))
+    first = zlib.crc32(id_.encode())
+    rollouts = tuple(replace(rollout([30 + i] * n, index=i), seed=first + i) for i, n in enumerate(lengths))
     return scored(RolloutGroup(prompt=text_prompt(id_), rollouts=rollouts), totals)

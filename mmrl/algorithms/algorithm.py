@@ -125,6 +125,11 @@ class Algorithm:
         """Whether some part declares that constant rewards do not silence it (see `credit/part.py`)."""
         return any(getattr(part, "separates_equal_rewards", False) for part in self.parts)
 
+    @property
+    def stops_gradients(self) -> bool:
+        """Whether some part declares that its gradient is, by intent, not the derivative of its value (sg[·])."""
+        return any(getattr(part, "stops_gradients", False) for part in self.parts)
+
     def keep(self, group: ScoredGroup) -> Dropped | None:
         """None if every filter keeps the group; else the first objection."""
         for part in self.filters:

@@ -17,6 +17,9 @@ from mmrl.algorithms.algorithm import Algorithm
 from mmrl.algorithms.catalog import ALGORITHMS, PARTS
 from mmrl.errors import ConfigError, nearest, unknown_name
 
+_ACCEPTED: dict[str, tuple[type, ...]] = {"float": (int, float), "int": (int,), "bool": (bool,), "str": (str,)}
+_WANTED = {"float": "a number", "int": "a whole number", "bool": "true or false", "str": "a word"}
+
 
 def build_algorithm(spec: str | Mapping[str, Any]) -> Algorithm:
     """The algorithm a config asks for. Raises ConfigError naming the slot or hyper-parameter that is wrong."""
@@ -58,16 +61,16 @@ def _part(slot: str, value: Any, current: Any) -> Any:
     if "type" not in value:
         if current is None:
             raise ConfigError(f"algorithm.{slot}: say which part, type: one of {', '.join(sorted(PARTS[slot]))}.")
-        _check_options(slot, type(current), options)
-        return replace(current, **options)
+        return replace(current, **_checked(slot, type(current), options))
     if value["type"] not in PARTS[slot]:
         raise ConfigError(f"algorithm.{slot}: {unknown_name('type', str(value['type']), PARTS[slot])}")
     kind = PARTS[slot][value["type"]]
-    _check_options(slot, kind, options)
-    return kind(**options)
+    return kind(**_checked(slot, kind, options))
 
 
-def _check_options(slot: str, kind: type[Any], options: Mapping[str, Any]) -> None:
+def _checked(slot: str, kind: type[Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The hyper-parameters with the types the part declares: YAML's 1 is a float's 1.0."""
+    checked: dict[str, Any] = {}
     known = {field.name: field for field in fields(kind)}
     for key, value in options.items():
         if key not in known:
@@ -77,5 +80,8 @@ def _check_options(slot: str, kind: type[Any], options: Mapping[str, Any]) -> No
             raise ConfigError(
                 f"algorithm.{slot}: {kind.__name__} has no hyper-parameter {key!r}.{hint} It has: {listed}."
             )
-        if known[key].type in (float, "float") and (isinstance(value, bool) or not isinstance(value, int | float)):
-            raise ConfigError(f"algorithm.{slot}.{key}: expected a number, got {value!r}.")
+        declared = str(known[key].type)
+        if isinstance(value, bool) != (declared == "bool") or not isinstance(value, _ACCEPTED[declared]):
+            raise ConfigError(f"algorithm.{slot}.{key}: expected {_WANTED[declared]}, got {value!r}.")
+        checked[key] = float(options[key]) if declared == "float" else value
+    return checked

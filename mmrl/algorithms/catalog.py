@@ -3,9 +3,32 @@
 from typing import Any
 
 from mmrl.algorithms.algorithm import Algorithm
+from mmrl.algorithms.apo import APO
+from mmrl.algorithms.bnpo import BNPO
+from mmrl.algorithms.chi_squared import CHI_SQUARED
+from mmrl.algorithms.cispo import CISPO
+from mmrl.algorithms.clip_cov import CLIP_COV
+from mmrl.algorithms.d3s import D3S
 from mmrl.algorithms.dapo import DAPO
+from mmrl.algorithms.disco import DISCO
 from mmrl.algorithms.dr_grpo import DR_GRPO
+from mmrl.algorithms.drpo import DRPO
+from mmrl.algorithms.dual_clip import DUAL_CLIP
+from mmrl.algorithms.elastic_reset import ELASTIC_RESET
 from mmrl.algorithms.grpo import GRPO
+from mmrl.algorithms.grpo_care import GRPO_CARE
+from mmrl.algorithms.grpo_d import GRPO_D
+from mmrl.algorithms.grpo_lambda import GRPO_LAMBDA
+from mmrl.algorithms.gspo import GSPO
+from mmrl.algorithms.gspo_token import GSPO_TOKEN
+from mmrl.algorithms.gtpo import GTPO
+from mmrl.algorithms.high_entropy import HIGH_ENTROPY
+from mmrl.algorithms.kl_cov import KL_COV
+from mmrl.algorithms.lite_ppo import LITE_PPO
+from mmrl.algorithms.luspo import LUSPO
+from mmrl.algorithms.ngrpo import NGRPO
+from mmrl.algorithms.nsr import NSR
+from mmrl.algorithms.psr import PSR
 from mmrl.algorithms.reference import (
     ElasticReset,
     EmaReference,
@@ -13,6 +36,16 @@ from mmrl.algorithms.reference import (
     NoReference,
     PeriodicReference,
 )
+from mmrl.algorithms.reg_grpo import REG_GRPO
+from mmrl.algorithms.reinforce_plus_plus import REINFORCE_PLUS_PLUS
+from mmrl.algorithms.reinforce_plus_plus_baseline import REINFORCE_PLUS_PLUS_BASELINE
+from mmrl.algorithms.rloo import RLOO
+from mmrl.algorithms.seed_grpo import SEED_GRPO
+from mmrl.algorithms.spo import SPO
+from mmrl.algorithms.unlikeliness import UNLIKELINESS
+from mmrl.algorithms.vsgrpo import VSGRPO
+from mmrl.algorithms.w_reinforce import W_REINFORCE
+from mmrl.algorithms.warp_anchor import WARP_ANCHOR
 from mmrl.credit.absolute import RewardItself, SignedCorrectness
 from mmrl.credit.advantage import BatchScaled, GroupCentered, GroupNormalized, LeaveOneOut, VirtualBest
 from mmrl.credit.asymmetric import DifficultyAwareWeight, SuboptimalTrajectoryComplexity
@@ -36,6 +69,39 @@ ALGORITHMS: dict[str, Algorithm] = {
     "grpo": GRPO,
     "dr_grpo": DR_GRPO,
     "dapo": DAPO,
+    "apo": APO,
+    "grpo_care": GRPO_CARE,
+    "vsgrpo": VSGRPO,
+    "gspo": GSPO,
+    "gspo_token": GSPO_TOKEN,
+    "luspo": LUSPO,
+    "rloo": RLOO,
+    "reinforce_plus_plus": REINFORCE_PLUS_PLUS,
+    "reinforce_plus_plus_baseline": REINFORCE_PLUS_PLUS_BASELINE,
+    "cispo": CISPO,
+    "lite_ppo": LITE_PPO,
+    "bnpo": BNPO,
+    "ngrpo": NGRPO,
+    "dual_clip": DUAL_CLIP,
+    "psr": PSR,
+    "nsr": NSR,
+    "w_reinforce": W_REINFORCE,
+    "unlikeliness": UNLIKELINESS,
+    "grpo_d": GRPO_D,
+    "reg_grpo": REG_GRPO,
+    "high_entropy": HIGH_ENTROPY,
+    "clip_cov": CLIP_COV,
+    "kl_cov": KL_COV,
+    "disco": DISCO,
+    "drpo": DRPO,
+    "grpo_lambda": GRPO_LAMBDA,
+    "seed_grpo": SEED_GRPO,
+    "gtpo": GTPO,
+    "d3s": D3S,
+    "chi_squared": CHI_SQUARED,
+    "spo": SPO,
+    "elastic_reset": ELASTIC_RESET,
+    "warp_anchor": WARP_ANCHOR,
 }
 
 _AGGREGATIONS: dict[str, type[Any]] = {

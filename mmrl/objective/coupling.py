@@ -29,6 +29,7 @@ class AdvantageRegression:
 
     eps: float = 1e-4
     needs: ClassVar[frozenset[Need]] = frozenset({Need.OLD_LOGPROBS})
+    separates_equal_rewards: ClassVar[bool] = True  # without advantages the log-ratios are fitted to 0, through eps
 
     def __call__(self, logprobs: Float[Tensor, "B T"], batch: TrainBatch, totals: Totals) -> Float[Tensor, ""]:
         assert batch.streams.old_logprobs is not None

@@ -1,4 +1,8 @@
-"""The slots of the objective stage: a part is a frozen dataclass of its hyper-parameters with `needs` and a call."""
+"""The slots of the objective stage: a part is a frozen dataclass of its hyper-parameters with `needs` and a call.
+
+A part whose gradient is, by intent, not the derivative of its value (sg[·] in its formula) declares the class variable
+`stops_gradients = True`.
+"""
 
 from __future__ import annotations
 

@@ -52,6 +52,7 @@ class SequenceTokenRatio:
     """
 
     needs: ClassVar[frozenset[Need]] = NO_NEEDS
+    stops_gradients: ClassVar[bool] = True
 
     def __call__(
         self, logprobs: Float[Tensor, "B T"], old_logprobs: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"]

@@ -79,6 +79,7 @@ class CappedWeight:
     clip_low: float = 1.0
     clip_high: float = 4.0
     needs: ClassVar[frozenset[Need]] = NO_NEEDS
+    stops_gradients: ClassVar[bool] = True
 
     def __call__(
         self, log_ratio: Float[Tensor, "B T"], advantages: Float[Tensor, "B T"], logprobs: Float[Tensor, "B T"]

@@ -27,6 +27,17 @@ def test_slots_are_replaced_and_hyper_parameters_changed() -> None:
     assert not built.needs_reference
 
 
+def test_a_whole_number_serves_where_a_number_is_wanted() -> None:
+    built = build_algorithm({"base": "grpo", "surrogate": {"clip_high": 1}})
+    assert built.surrogate == Clipped(clip_low=0.2, clip_high=1.0)
+
+
+def test_every_part_s_hyper_parameters_can_be_written_in_yaml() -> None:
+    for slot, parts in PARTS.items():
+        for kind in parts.values():
+            assert {str(f.type) for f in fields(kind)} <= {"float", "int", "bool", "str"}, (slot, kind)
+
+
 def test_grpo_asks_for_a_reference_and_dapo_does_not() -> None:
     assert GRPO.needs_reference
     assert not ALGORITHMS["dapo"].needs_reference
@@ -40,6 +51,10 @@ def test_grpo_asks_for_a_reference_and_dapo_does_not() -> None:
         ({"base": "grpo", "divergense": "none"}, "Did you mean 'divergence'"),
         ({"base": "grpo", "surrogate": {"clip_hi": 1}}, "Did you mean 'clip_high'"),
         ({"base": "grpo", "surrogate": {"clip_high": "wide"}}, "expected a number"),
+        ({"base": "grpo_care", "reference": {"every": 2.5}}, "expected a whole number"),
+        ({"base": "apo", "reweight": [{"type": "stcr", "only_negative": 1}]}, "expected true or false"),
+        ({"base": "apo", "divergence_weight": [{"type": "dads", "form": "hard"}]}, "unknown form 'hard'"),
+        ({"base": "grpo", "reference": {"type": "ema", "every": 0}}, "at least 1"),
         ({"base": "grpo", "advantage": {"type": "mean"}}, "unknown type 'mean'"),
         ({"base": "grpo", "filters": "mixed_correctness"}, "holds a list"),
         ({"base": "dapo", "divergence": "k3"}, "needs a reference policy"),

@@ -25,7 +25,7 @@ from mmrl.objective.surrogate import Clipped
 from mmrl.tensors import pad_rows
 from mmrl.types import RolloutGroup, ScoredGroup
 from tests import toy
-from tests.algorithms.worked import credit_input
+from tests.credit.worked import credit_input
 
 ANY = torch.zeros(1, 1)  # log-probabilities where only the ratio matters
 FOUR = toy.scored_lengths("four", [1, 0, 0, 1], [2, 4, 3, 1])

@@ -178,8 +178,8 @@ def test_ctrl_c_finishes_the_step_and_leaves_a_checkpoint(make: Callable[..., Tr
     assert [c.step for c in checkpoints(trainer.run_dir)] == [2]
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
-def test_every_algorithm_takes_steps(name: str, make: Callable[..., Trainer]) -> None:
+@pytest.mark.parametrize("name", ["grpo", "dr_grpo", "dapo", "apo", "grpo_care", "vsgrpo"])
+def test_algorithms_take_steps(name: str, make: Callable[..., Trainer]) -> None:
     """Two steps with two updates each: finite, and the weights move where credit was given."""
     trainer = make("run", minibatches=2)  # built for grpo, so there is a reference for those that need one
     algorithm = replace(ALGORITHMS[name], filters=())
