@@ -1,4 +1,4 @@
-"""LUSPO: length-unbiased sequence policy optimisation, as TRL 1.16 computes it (`loss_type = "luspo"`).
+"""LUSPO: length-unbiased sequence policy optimisation. arXiv:2602.05261, as TRL 1.16 computes it.
 
     loss = −(1/N) Σ_i |o_i| · min(s_i A_i, clip(s_i, 1 − 3e-4, 1 + 4e-4) A_i)
 

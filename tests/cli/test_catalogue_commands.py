@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from mmrl.algorithms.catalog import ALGORITHMS
+from mmrl.cli.explain import slot_texts
 from mmrl.cli.main import main
 from mmrl.config.load import load_config
 from mmrl.rewards.catalog import REWARDS
@@ -37,7 +38,7 @@ def test_explain_against_shows_only_the_slots_that_differ(capsys: pytest.Capture
         "reference",
     ]
     assert lines[6].split("  ")[0] == "divergence"
-    assert "k3 {coef: 0.04}" in lines[6]
+    assert "k3 {coef: 0.04, clamp: inf}" in lines[6]
     assert lines[6].endswith("none")
 
 
@@ -50,7 +51,8 @@ def test_explain_shows_formula_and_hyper_parameters(name: str, capsys: pytest.Ca
     text = printed(capsys, "explain", name)
     assert find_spec(f"mmrl.algorithms.{name}"), "explain takes the formula from the file of the algorithm's name"
     assert f"arXiv:{ALGORITHMS[name].paper}" in text
-    assert "surrogate               clipped {clip_low: 0.2, clip_high:" in text
+    for slot, parts in slot_texts(ALGORITHMS[name]).items():
+        assert f"{slot:24}{parts}" in text
 
 
 def test_config_show_prints_a_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
