@@ -1,1 +1,1 @@
-"""Which samples a step asks about: `sampler.py` the edge, one file per policy of choosing."""
+"""Which samples a step asks about: `sampler.py` the edge, `catalog.py` the table, one file per policy of choosing."""

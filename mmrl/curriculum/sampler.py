@@ -9,7 +9,7 @@ from mmrl.types import Sample, ScoredGroup
 
 
 class PromptSampler(Protocol):
-    """Chooses samples and may learn from their scores. Implementation: shuffled."""
+    """Chooses samples and may learn from their scores. Implementations: `catalog.py`."""
 
     def next(self, count: int) -> list[Sample]:
         """The next `count` samples."""
