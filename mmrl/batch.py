@@ -22,7 +22,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mmrl.tensors import pad_ids
 from mmrl.types import Dropped, ScoredGroup
 
 
@@ -96,9 +95,17 @@ class RewardTable:
             truncated=torch.tensor([r.truncated for r in rollouts], dtype=torch.bool),
             answer=_answer_numbers([(g, r.completion.text) for (g, _, _), r in zip(flat, rollouts, strict=True)]),
             seed=torch.tensor([r.seed % 2**63 for r in rollouts], dtype=torch.long),
-            token_ids=pad_ids([r.token_ids for r in rollouts]),
+            token_ids=_pad_ids([r.token_ids for r in rollouts]),
             sample=tuple(s.group.prompt.sample.id for s in scored),
         )
+
+
+def _pad_ids(rows: Sequence[Sequence[int]]) -> Int[Tensor, "N T"]:
+    """Ragged token ids, −1 on the right of each row's end."""
+    out = torch.full((len(rows), max((len(row) for row in rows), default=0)), -1, dtype=torch.long)
+    for i, row in enumerate(rows):
+        out[i, : len(row)] = torch.tensor(row, dtype=torch.long)
+    return out
 
 
 _ANSWER = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL)

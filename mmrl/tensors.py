@@ -63,14 +63,6 @@ def pad_rows(rows: Sequence[Sequence[float]], width: int, fill: float = 0.0) -> 
     return out
 
 
-def pad_ids(rows: Sequence[Sequence[int]]) -> Int[Tensor, "B T"]:
-    """Ragged token ids to a [B, T] tensor, −1 on the right of each row's end."""
-    out = torch.full((len(rows), max((len(row) for row in rows), default=0)), -1, dtype=torch.long)
-    for i, row in enumerate(rows):
-        out[i, : len(row)] = torch.tensor(row, dtype=torch.long)
-    return out
-
-
 def masked_quantile(values: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"], q: float) -> float:
     """The q-quantile over all masked values, interpolated linearly; 0 where there are none.
 
