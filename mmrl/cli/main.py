@@ -38,8 +38,16 @@ GROUPS: dict[str, typer.Typer] = {
     "model": model.app,
 }
 
-# Libraries that talk by themselves: their bars and warnings would break ours. A variable that is set already stays.
-QUIET_LIBRARIES = {"TQDM_DISABLE": "1", "TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}
+# For this process and its children; a variable that is set already stays.
+ENVIRONMENT = {
+    # Libraries that talk by themselves: their bars and warnings would break ours.
+    "TQDM_DISABLE": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TOKENIZERS_PARALLELISM": "false",
+    # Threads that wait for each other sleep instead of spinning: on a machine that does anything else beside, spinning
+    # made a step more than ten times as slow.
+    "OMP_WAIT_POLICY": "PASSIVE",
+}
 
 app = typer.Typer(
     name="mmrl",
@@ -73,7 +81,7 @@ def _root(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code (`outcome.py`)."""
-    for name, value in QUIET_LIBRARIES.items():
+    for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     given = list(sys.argv[1:] if arguments is None else arguments)
     return finish(lambda: app(args=given, prog_name="mmrl", standalone_mode=False))
