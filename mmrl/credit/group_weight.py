@@ -62,24 +62,27 @@ class MostVaried:
         self, advantages: Float[Tensor, " N"], table: RewardTable, context: StepContext
     ) -> Float[Tensor, " N"]:
         count = max(1, round(linear(self.first, self.last, context) * len(advantages)))
-        return most_varied(advantages, count)
+        by_seed = table.seed.argsort(stable=True)  # so that ties do not depend on the order of rows
+        chosen = torch.zeros_like(advantages)
+        chosen[by_seed] = most_varied(advantages[by_seed], count)
+        return chosen
 
 
 def most_varied(values: Float[Tensor, " N"], count: int) -> Float[Tensor, " N"]:
-    """1 for the `count` values of largest variance, else 0. Scans how many come from the low end."""
+    """1 for the `count` values of largest variance, else 0: k from the low end and count − k from the high end."""
     order = values.argsort(stable=True)
     ordered = values[order].double()
-    best = max(
-        range(count + 1),
-        key=lambda low: float(_ends(ordered, low, count).var(correction=0)),
-    )
+    ordered = ordered - ordered.mean()
+    sums = torch.cat([ordered.new_zeros(1), ordered.cumsum(0)])
+    squares = torch.cat([ordered.new_zeros(1), (ordered**2).cumsum(0)])
+    low = torch.arange(count + 1)
+    high = len(values) - (count - low)  # where the high end begins
+    total, square = sums[low] + sums[-1] - sums[high], squares[low] + squares[-1] - squares[high]
+    best = int((square / count - (total / count) ** 2).argmax())
     chosen = torch.zeros_like(values)
-    chosen[_ends(order, best, count)] = 1.0
+    chosen[order[:best]] = 1.0
+    chosen[order[len(values) - (count - best) :]] = 1.0
     return chosen
-
-
-def _ends(ordered: Tensor, low: int, count: int) -> Tensor:
-    return torch.cat([ordered[:low], ordered[len(ordered) - (count - low) :]])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
