@@ -27,7 +27,9 @@ def update(
     sums: dict[str, float] = defaultdict(float)
     maxima: dict[str, float] = {}
     losses: dict[str, float] = defaultdict(float)
-    norms, rates, tokens = [], [], 0.0
+    norms: list[float] = []
+    rates: list[float] = []
+    tokens = 0.0
     first_row = 0
     for groups in _shares(credited.groups, minibatches):
         rows = torch.arange(first_row, first_row + sum(len(g.totals) for g in groups))
@@ -36,7 +38,8 @@ def update(
         totals = Totals.of(batch)
         tokens += totals.tokens
         if algorithm.couplings:  # compare this update's rollouts under the policy as it is now
-            now = backend.outputs([g.group for g in groups]).logprobs.cpu()
+            known = batch.streams.old_logprobs if not norms else None  # before the first update it is the old policy
+            now = known if known is not None else backend.outputs([g.group for g in groups]).logprobs.cpu()
             batch = algorithm.couple(batch.select(torch.arange(len(rows)), width=now.shape[1]), now, totals)
         for parts in backend.micro_batches([g.group for g in groups]):
             outputs, packed = backend.forward(parts, entropy=True)
