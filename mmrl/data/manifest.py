@@ -17,6 +17,7 @@ from pathlib import Path
 from mmrl.atomic import write_atomically
 from mmrl.data.answers import parse_answer
 from mmrl.data.jsonl import read_json_lines
+from mmrl.data.problem import Problem
 from mmrl.data.samples import examine_row, parse_sample, sample_row
 from mmrl.errors import DataError
 from mmrl.progress import Progress, SilentProgress
@@ -33,18 +34,6 @@ __all__ = [
 ]
 
 _LISTED = 10  # problems that one error message lists
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
-    """One defect."""
-
-    where: str  # "train.jsonl:12"
-    sample_id: str | None  # as far as the row has one
-    message: str  # what is wrong, why it matters, what to do
-
-    def __str__(self) -> str:
-        return f"{self.where}: " + (f"sample {self.sample_id!r}: " if self.sample_id else "") + self.message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 
 from mmrl.data.images import BrokenMedia, load_image
-from mmrl.data.manifest import Problem
+from mmrl.data.problem import Problem
 from mmrl.errors import DataError
 from mmrl.progress import Progress
 from mmrl.types import Answer, Media, Sample
