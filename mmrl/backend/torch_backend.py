@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mmrl.algorithms.reference import REFERENCE, NoReference, Reference
+from mmrl.algorithms.reference import PRECISE, REFERENCE, NoReference, Reference
 from mmrl.backend.backend import OptimizerSettings
 from mmrl.batch import PolicyOutputs
 from mmrl.errors import ConfigError
@@ -47,12 +47,14 @@ class TorchBackend:
         self._rule = reference
         self._reference = _frozen(copy.deepcopy(self.policy)) if REFERENCE in self._rule.copies else None
         self._copies = {
-            name: [p.detach().clone() for p in self.policy.parameters()]
+            name: [p.detach().to(torch.float32, copy=True) for p in self.policy.parameters()]
             for name in self._rule.copies
-            if name != REFERENCE
+            if name not in (REFERENCE, PRECISE)
         }
         if self._reference is not None:
             self._copies[REFERENCE] = list(self._reference.parameters())
+        if PRECISE in self._rule.copies:
+            self._copies[PRECISE] = [p.to(torch.float32) for p in self._copies[REFERENCE]]
         parts = self.policy.family.vision_parts(self.policy.model)
         for name in freeze:
             for module in parts[name]:

@@ -6,7 +6,15 @@ import pytest
 import torch
 
 from mmrl.algorithms.catalog import ALGORITHMS
-from mmrl.algorithms.reference import AVERAGE, REFERENCE, ElasticReset, EmaReference, NoReference, PeriodicReference
+from mmrl.algorithms.reference import (
+    AVERAGE,
+    PRECISE,
+    REFERENCE,
+    ElasticReset,
+    EmaReference,
+    NoReference,
+    PeriodicReference,
+)
 
 
 def values(*numbers: float) -> list[torch.Tensor]:
@@ -18,9 +26,9 @@ def test_ema_moves_every_tenth_update() -> None:
     slow, policy = values(2.0), values(1.0)
     rule = EmaReference(decay=0.995, every=10)
     for update in range(1, 10):
-        rule.after_update(update, policy, {REFERENCE: slow})
+        rule.after_update(update, policy, {REFERENCE: slow, PRECISE: slow})
     assert float(slow[0]) == 2.0
-    rule.after_update(10, policy, {REFERENCE: slow})
+    rule.after_update(10, policy, {REFERENCE: slow, PRECISE: slow})
     assert float(slow[0]) == pytest.approx(1.995)
     assert float(policy[0]) == 1.0
 
@@ -28,8 +36,21 @@ def test_ema_moves_every_tenth_update() -> None:
 def test_a_thousand_updates_leave_six_tenths_of_the_start() -> None:
     slow, policy = values(1.0), values(0.0)
     for update in range(1, 1001):
-        EmaReference(decay=0.995, every=10).after_update(update, policy, {REFERENCE: slow})
+        EmaReference(decay=0.995, every=10).after_update(update, policy, {REFERENCE: slow, PRECISE: slow})
     assert float(slow[0]) == pytest.approx(0.6058, abs=1e-4)
+
+
+def test_ema_moves_a_bfloat16_reference_although_each_step_is_below_its_resolution() -> None:
+    """From 1 towards the next bfloat16 number, 1.0078125: a hundredth of the difference each time."""
+    policy = [torch.tensor([1.0078125], dtype=torch.bfloat16)]
+    alone, kept = [torch.tensor([1.0], dtype=torch.bfloat16)], [torch.tensor([1.0], dtype=torch.bfloat16)]
+    precise = [kept[0].to(torch.float32)]
+    for update in range(1, 101):
+        EmaReference(decay=0.99, every=1).after_update(update, policy, {REFERENCE: alone, PRECISE: alone})
+        EmaReference(decay=0.99, every=1).after_update(update, policy, {REFERENCE: kept, PRECISE: precise})
+    assert float(precise[0]) == pytest.approx(1 + 0.0078125 * (1 - 0.99**100), abs=1e-6)
+    assert float(kept[0]) == 1.0078125  # nearer than 1
+    assert float(alone[0]) == 1.0  # what would happen without
 
 
 def test_periodic_reference_becomes_the_policy() -> None:

@@ -102,3 +102,16 @@ def test_a_resumed_run_equals_an_uninterrupted_one(name: str, make: Make) -> Non
     assert files[0].read_bytes() == files[1].read_bytes()
     if name == "tracker":
         assert len(resumed.memory.known["value_tracker"]) == 4
+
+
+@pytest.mark.parametrize("name", ["drpo", "chi_squared"])
+def test_couplings_do_not_depend_on_micro_batches(name: str, make: Make) -> None:
+    """One run in a single micro-batch, one in as many as there are parts: the same metrics and weights."""
+    runs = []
+    for budget in (100_000, 1):
+        trainer = make(name, name=f"budget-{budget}", steps=1, micro_batch_tokens=budget)
+        train(trainer)
+        row = read_metrics(trainer.run_dir / "metrics.jsonl")[0]
+        runs.append((row["loss/surrogate"], row["optim/grad_norm"]))
+    assert runs[0][1] > 0
+    assert runs[0] == pytest.approx(runs[1], rel=1e-3, abs=1e-6)
