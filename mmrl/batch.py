@@ -32,6 +32,7 @@ class Need(StrEnum):
     REF_LOGPROBS = "ref_logprobs"  # loads the algorithm's reference policy
     ENTROPY = "entropy"  # of the policy at the start of the step
     ANSWER_SPAN = "answer_span"  # which tokens hold the answer
+    DISAGREEMENT = "disagreement"  # of the group's next-token distributions; costs another head pass
 
 
 NO_NEEDS: frozenset[Need] = frozenset()
@@ -43,6 +44,7 @@ class PolicyOutputs:
 
     logprobs: Float[Tensor, "B T"]  # natural log, untempered
     entropy: Float[Tensor, "B T"] | None = None  # nats of the next-token distribution; None unless asked for
+    disagreement: Float[Tensor, "B T"] | None = None  # of the group at this position; None unless asked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +55,7 @@ class Streams:
     ref_logprobs: Float[Tensor, "N T"] | None = None  # reference policy
     entropy: Float[Tensor, "N T"] | None = None  # of the policy at the start of the step, nats
     answer_span: Int[Tensor, "N T"] | None = None  # of each token, as `credit/answer_span.py` says
+    disagreement: Float[Tensor, "N T"] | None = None  # of the group at each position, by the policy at the step's start
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

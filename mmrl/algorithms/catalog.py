@@ -42,6 +42,7 @@ from mmrl.algorithms.reinforce_plus_plus_baseline import REINFORCE_PLUS_PLUS_BAS
 from mmrl.algorithms.rloo import RLOO
 from mmrl.algorithms.seed_grpo import SEED_GRPO
 from mmrl.algorithms.spo import SPO
+from mmrl.algorithms.tw_grpo import TW_GRPO
 from mmrl.algorithms.unlikeliness import UNLIKELINESS
 from mmrl.algorithms.vsgrpo import VSGRPO
 from mmrl.algorithms.w_reinforce import W_REINFORCE
@@ -56,7 +57,7 @@ from mmrl.credit.filters import MaskTruncated, MixedCorrectness, PassRateWithin,
 from mmrl.credit.group_weight import MostVaried, ScheduledWeight, SemanticEntropy
 from mmrl.credit.shaping import DivergencePaid, ShorterWhenRight, SoftOverlong, SoftTop, Unlikeliness
 from mmrl.credit.token_advantage import PenalizedReturns, PerRollout, Whitened
-from mmrl.credit.token_weight import ClipCovariance, HighEntropy, HighestCovariance, MostInformative
+from mmrl.credit.token_weight import ClipCovariance, DisagreementWeight, HighEntropy, HighestCovariance, MostInformative
 from mmrl.credit.value_tracker import TrackedValue
 from mmrl.objective.aggregation import MaxLengthMean, SequenceMean, SequenceSum, TokenMean
 from mmrl.objective.coupling import AdvantageRegression, ChiSquared, RightAboveWrong, TrustRegion
@@ -89,6 +90,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     "unlikeliness": UNLIKELINESS,
     "grpo_d": GRPO_D,
     "reg_grpo": REG_GRPO,
+    "tw_grpo": TW_GRPO,
     "high_entropy": HIGH_ENTROPY,
     "clip_cov": CLIP_COV,
     "kl_cov": KL_COV,
@@ -117,6 +119,7 @@ _TOKEN_WEIGHTS: dict[str, type[Any]] = {
     "highest_covariance": HighestCovariance,
     "most_informative": MostInformative,
     "conflict_tokens": ConflictTokens,
+    "disagreement": DisagreementWeight,
 }
 
 PARTS: dict[str, dict[str, type[Any]]] = {

@@ -33,7 +33,12 @@ class TrainBackend(Protocol):
     """Holds policy, optimiser and, when asked for, the reference policy. Implementation: torch (one process)."""
 
     def outputs(
-        self, groups: Sequence[RolloutGroup], *, entropy: bool = False, reference: bool = False
+        self,
+        groups: Sequence[RolloutGroup],
+        *,
+        entropy: bool = False,
+        disagreement: bool = False,
+        reference: bool = False,
     ) -> PolicyOutputs:
         """Log-probabilities [N, T] of all rollouts in order, without gradient; of the reference policy if asked."""
         ...

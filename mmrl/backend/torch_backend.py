@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,12 @@ class TorchBackend:
 
     @torch.no_grad()
     def outputs(
-        self, groups: Sequence[RolloutGroup], *, entropy: bool = False, reference: bool = False
+        self,
+        groups: Sequence[RolloutGroup],
+        *,
+        entropy: bool = False,
+        disagreement: bool = False,
+        reference: bool = False,
     ) -> PolicyOutputs:
         policy = self._reference if reference else self.policy
         if policy is None:
@@ -86,13 +92,20 @@ class TorchBackend:
         count = sum(len(g.rollouts) for g in groups)
         logprobs = torch.zeros(count, width, device=self._device)
         entropies = torch.zeros(count, width, device=self._device) if entropy else None
-        for parts in self.micro_batches(groups):
+        differ = torch.zeros(count, width, device=self._device) if disagreement else None
+        sizes = torch.tensor([len(g.rollouts) for g in groups], device=self._device)
+        group = torch.arange(len(groups), device=self._device).repeat_interleave(sizes)
+        # Groups that are compared within themselves must be whole, however long their row becomes.
+        whole = micro_batches(split_groups(groups, sys.maxsize), self._micro_batch_tokens)
+        for parts in whole if disagreement else self.micro_batches(groups):
             packed = self._pack(parts)
-            out = policy(packed, entropy=entropy)
+            out = policy(packed, entropy=entropy, compare=group[packed.rows] if disagreement else None)
             logprobs[packed.rows, : out.logprobs.shape[1]] = out.logprobs
             if entropies is not None:
                 entropies[packed.rows, : out.logprobs.shape[1]] = out.entropy
-        return PolicyOutputs(logprobs=logprobs, entropy=entropies)
+            if differ is not None:
+                differ[packed.rows, : out.logprobs.shape[1]] = out.disagreement
+        return PolicyOutputs(logprobs=logprobs, entropy=entropies, disagreement=differ)
 
     def micro_batches(self, groups: Sequence[RolloutGroup]) -> list[list[Part]]:
         return micro_batches(split_groups(groups, self._micro_batch_tokens), self._micro_batch_tokens)

@@ -99,6 +99,31 @@ class MostInformative:
         return _highest(advantages.abs() * entropy, context.mask, count).to(advantages.dtype)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DisagreementWeight:
+    """w_t = 1 + (alpha − 1) · (k_t − min k) / (max k − min k + 1e-8), over the group's positions. TW-GRPO.
+
+    k_t is how much the group's next-token distributions differ at position t (`policy/disagreement.py`). All rollouts
+    of a group share their weights, from 1 where they agree most to alpha where they differ most. alpha 1.7 in the
+    script of arXiv:2505.24718, 1.4 by default in its code.
+    """
+
+    alpha: float = 1.7
+    needs: ClassVar[frozenset[Need]] = frozenset({Need.DISAGREEMENT})
+
+    def __call__(
+        self, advantages: Float[Tensor, "N T"], table: RewardTable, context: StepContext
+    ) -> Float[Tensor, "N T"]:
+        differ = context.streams.disagreement
+        assert differ is not None
+        tokens = table.token_ids >= 0
+        infinite = torch.full_like(differ[:, 0], torch.inf)
+        low = _per_group(torch.where(tokens, differ, torch.inf).amin(dim=1), table, "amin", infinite)
+        high = _per_group(torch.where(tokens, differ, -torch.inf).amax(dim=1), table, "amax", -infinite)
+        share = (differ - low[:, None]) / (high - low + 1e-8)[:, None]
+        return torch.where(tokens, 1 + (self.alpha - 1) * share, 1.0)
+
+
 def covariance(advantages: Float[Tensor, "N T"], context: StepContext) -> Float[Tensor, "N T"]:
     """(A_t − mean A)(log π_t − mean log π), means over the step's loss tokens."""
     old = context.streams.old_logprobs
@@ -110,6 +135,12 @@ def covariance(advantages: Float[Tensor, "N T"], context: StepContext) -> Float[
 def linear(first: float, last: float, context: StepContext) -> float:
     """From `first` at the first step of the run to `last` at its last."""
     return first + (last - first) * context.step / max(context.steps - 1, 1)
+
+
+def _per_group(
+    values: Float[Tensor, " N"], table: RewardTable, reduce: str, start: Float[Tensor, " N"]
+) -> Float[Tensor, " N"]:
+    return start.scatter_reduce(0, table.group, values, reduce)[table.group]
 
 
 def _total(values: Float[Tensor, "N T"], mask: Bool[Tensor, "N T"]) -> Float[Tensor, ""]:

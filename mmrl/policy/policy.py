@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mmrl.batch import PolicyOutputs
+from mmrl.policy.disagreement import group_disagreement
 from mmrl.policy.family import Family
 from mmrl.policy.packed import PackedBatch
 from mmrl.policy.shared_prefix import ATTENTION, SharedPrefixCache, register_attention
@@ -36,15 +37,30 @@ class Policy(nn.Module):
         """The Hugging Face config of the model."""
         return cast(Any, self.model).config
 
-    def forward(self, packed: PackedBatch, *, entropy: bool = False, head_chunk: int = HEAD_CHUNK) -> PolicyOutputs:
-        """Log-probability of every completion token (and entropy where asked), [B, T]; 0 outside the mask."""
+    def forward(
+        self,
+        packed: PackedBatch,
+        *,
+        entropy: bool = False,
+        compare: Int[Tensor, " B"] | None = None,
+        head_chunk: int = HEAD_CHUNK,
+    ) -> PolicyOutputs:
+        """Log-probability of every completion token (and entropy where asked), [B, T]; 0 outside the mask.
+
+        `compare`: the group of each completion, to measure their disagreement as well; every group must be whole.
+        """
         hidden = self.hidden_states(
             self.embed(packed), positions=packed.positions, attention=packed.attention, cache=None
         )
         picked = hidden.flatten(0, 1)[packed.predictors[packed.mask]]  # [M, D]
         logprobs, entropies = self._score(picked, packed.targets[packed.mask], entropy, head_chunk)
+        differ = None
+        if compare is not None:
+            differ = group_disagreement(picked, packed.mask, compare, self.logits, chunk=head_chunk)
         return PolicyOutputs(
-            logprobs=_spread(logprobs, packed.mask), entropy=_spread(entropies, packed.mask) if entropy else None
+            logprobs=_spread(logprobs, packed.mask),
+            entropy=_spread(entropies, packed.mask) if entropy else None,
+            disagreement=differ,
         )
 
     def embed(self, packed: PackedBatch) -> Float[Tensor, "R L D"]:

@@ -37,10 +37,12 @@ class StepStreams:
         # With a single update the old policy is the policy itself: nothing to compute (see Algorithm.loss).
         self._old = minibatches > 1 or Need.OLD_LOGPROBS in needs
         self._entropy = Need.ENTROPY in needs
+        self._disagreement = Need.DISAGREEMENT in needs
+        self._start = self._old or self._entropy or self._disagreement  # whether the policy itself has to be asked
         self._reference = algorithm.needs_reference
         self._spans = Need.ANSWER_SPAN in needs
         # Behind a filter the passes would also be spent on groups that are thrown away.
-        self.worth_preparing = not algorithm.filters and (self._old or self._entropy or self._reference)
+        self.worth_preparing = not algorithm.filters and (self._start or self._reference)
         self._known: dict[str, Rows] = {}  # sample id → its group's streams
 
     def prepare(self, groups: Sequence[RolloutGroup]) -> None:
@@ -49,12 +51,14 @@ class StepStreams:
         if not missing:
             return
         streams: Rows = {}
-        if self._old or self._entropy:
-            start = self._backend.outputs(missing, entropy=self._entropy)
+        if self._start:
+            start = self._backend.outputs(missing, entropy=self._entropy, disagreement=self._disagreement)
             if self._old:
                 streams["old_logprobs"] = start.logprobs.cpu()
             if start.entropy is not None:
                 streams["entropy"] = start.entropy.cpu()
+            if start.disagreement is not None:
+                streams["disagreement"] = start.disagreement.cpu()
         if self._reference:
             streams["ref_logprobs"] = self._backend.outputs(missing, reference=True).logprobs.cpu()
         first = 0

@@ -53,7 +53,10 @@ def random_streams(outside: float = 0.0) -> tuple[Tensor, Streams]:
         return torch.where(MASK, values, torch.full_like(values, outside))
 
     span = torch.where(MASK, span, 0)
-    return cut(policy), Streams(old_logprobs=cut(old), ref_logprobs=cut(ref), entropy=cut(entropy), answer_span=span)
+    differ = torch.rand(3, 7, generator=random, dtype=torch.float64).repeat_interleave(4, dim=0)
+    return cut(policy), Streams(
+        old_logprobs=cut(old), ref_logprobs=cut(ref), entropy=cut(entropy), answer_span=span, disagreement=cut(differ)
+    )
 
 
 def credit(algorithm: Algorithm, scored: list[ScoredGroup], streams: Streams, max_tokens: int = MAX_TOKENS) -> Credited:

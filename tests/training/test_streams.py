@@ -32,7 +32,12 @@ class CountingBackend:
         self.calls: list[tuple[list[str], bool]] = []
 
     def outputs(
-        self, groups: Sequence[RolloutGroup], *, entropy: bool = False, reference: bool = False
+        self,
+        groups: Sequence[RolloutGroup],
+        *,
+        entropy: bool = False,
+        disagreement: bool = False,
+        reference: bool = False,
     ) -> PolicyOutputs:
         self.calls.append(([g.prompt.sample.id for g in groups], reference))
         rows = [r for g in groups for r in g.rollouts]
