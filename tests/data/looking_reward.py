@@ -12,4 +12,10 @@ def width(completion: Completion, sample: Sample, *, frames: Sequence[Any]) -> S
     return Score(value=float(completion.text == str(frames[0].width)))
 
 
-REWARD = Reward(function=width, summary="the picture's width", kind="accuracy", in_process=False, needs_frames=True)
+REWARD = Reward(
+    function=width,  # type: ignore[arg-type]  # it is called with frames=, as needs_frames says
+    summary="the picture's width",
+    kind="accuracy",
+    in_process=False,
+    needs_frames=True,
+)
