@@ -34,7 +34,7 @@ class SoftOverlong:
 class DivergencePaid:
     """−coef · Σ_t (log π_old − log π_ref): the divergence as part of the reward. RLOO, arXiv:2402.14740; TRL."""
 
-    coef: float = 0.03
+    coef: float = 0.05
     needs: ClassVar[frozenset[Need]] = frozenset({Need.OLD_LOGPROBS, Need.REF_LOGPROBS})
     separates_equal_rewards: ClassVar[bool] = True
 

@@ -166,7 +166,7 @@ def test_rloo_equals_trl_s(tiny_model: toy.LoadedModel, pictures: list[Path]) ->
     """The divergence paid in the reward, the other rollouts' mean as baseline, one ratio per rollout."""
     case = Case(tiny_model, pictures)
     trainer = trl_trainer(trl.RLOOTrainer, case.policy, case.repeated(), {})
-    rewards = REWARDS - 0.03 * ((case.old - case.ref) * case.mask).sum(dim=1)
+    rewards = REWARDS - 0.05 * ((case.old - case.ref) * case.mask).sum(dim=1)
     grouped = rewards.view(-1, G)
     advantages = (grouped - (grouped.sum(dim=1, keepdim=True) - grouped) / (G - 1)).flatten()
     inputs = case.inputs(advantages=advantages, old_logps=(case.old * case.mask).sum(dim=1))
