@@ -21,7 +21,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(RUN) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || { \
 	  echo "'$(PYTHON) -m venv' failed. On Debian and Ubuntu: apt install python3-venv"; exit 1; }
 	@echo "Installing into $(VENV); the first time takes some minutes."
-	@$(RUN) -m pip install $(PIP_FLAGS) -c constraints.txt hatchling editables
+	@$(RUN) -m pip install $(PIP_FLAGS) -c constraints.txt hatchling editables setuptools
 	@$(RUN) -m pip install $(PIP_FLAGS) -c constraints.txt --no-build-isolation -e '.[dev]'
 	@touch $@
 
