@@ -1,4 +1,4 @@
-"""Runs the quickstart with several seeds and prints the README's table: accuracy before and after, minutes, memory.
+"""Runs the quickstart with several seeds and prints the README's table: accuracy before and after, form, memory.
 
     python tools/quickstart_table.py --seeds 0 1 2 --folder runs/seeds
 
@@ -24,21 +24,21 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--folder", type=Path, default=Path("runs/seeds"))
     arguments = parser.parse_args()
-    reports = [report_of(arguments.folder, seed) for seed in arguments.seeds]
-    print("| seed | before | after | format before | minutes | peak memory |")
-    print("|---|---|---|---|---|---|")
+    measured = [report_of(arguments.folder, seed) for seed in arguments.seeds]
+    reports = [row for row, _ in measured]
+    print("| seed | before | after | format before | peak memory |")
+    print("|---|---|---|---|---|")
     for seed, row in zip(arguments.seeds, reports, strict=True):
         print(f"| {seed} | {line(row)} |")
     columns = list(zip(*reports, strict=True))
     print(f"| mean | {line([fmean(column) for column in columns])} |")
-    ranges = [(min(column), max(column)) for column in columns]
-    print(
-        f"| range | {' | '.join(f'{a} – {b}' for a, b in zip(*map(cells, zip(*ranges, strict=True)), strict=True))} |"
-    )
+    low, high = cells([min(column) for column in columns]), cells([max(column) for column in columns])
+    print(f"| range | {' | '.join(f'{a} – {b}' for a, b in zip(low, high, strict=True))} |")
+    print("\nminutes per run:", ", ".join(f"{minutes:.1f}" for _, minutes in measured))
 
 
-def report_of(folder: Path, seed: int) -> list[float]:
-    """(accuracy before, after, format before, minutes, GiB) of one run; runs it where it is missing."""
+def report_of(folder: Path, seed: int) -> tuple[list[float], float]:
+    """(accuracy before, after, format before, GiB) and minutes of one run; runs it where it is missing."""
     name = f"seed-{seed}"
     if not (folder / name / "report.json").is_file():
         overrides = [f"run.folder={folder}", f"run.name={name}", f"run.seed={seed}"]
@@ -47,19 +47,19 @@ def report_of(folder: Path, seed: int) -> list[float]:
     report: dict[str, Any] = json.loads((folder / name / "report.json").read_text())
     before, after = report["overall"]["before"], report["overall"]["after"]
     stages = report["facts"]["stages"].values()
-    return [
+    row = [
         before["accuracy"]["value"],
         after["accuracy"]["value"],
         before["format_rate"],
-        sum(stage["seconds"] for stage in stages) / 60,
         max(stage["peak_mib"] for stage in stages) / 1024,
     ]
+    return row, sum(stage["seconds"] for stage in stages) / 60
 
 
 def cells(row: Sequence[float]) -> list[str]:
     """Each figure with its unit."""
-    before, after, form, minutes, memory = row
-    return [f"{before:.1%}", f"{after:.1%}", f"{form:.1%}", f"{minutes:.1f}", f"{memory:.2f} GiB"]
+    before, after, form, memory = row
+    return [f"{before:.1%}", f"{after:.1%}", f"{form:.1%}", f"{memory:.2f} GiB"]
 
 
 def line(row: Sequence[float]) -> str:

@@ -167,7 +167,7 @@ METRICS: dict[str, Metric] = {
     ),
     "loss/surrogate": Metric(
         unit="loss",
-        formula="the policy-gradient part of the loss",
+        formula="the policy-gradient part of the loss, and couplings (losses that compare rollouts)",
         reading="Near 0 on-policy with centred advantages; its gradient is what counts.",
     ),
     "loss/divergence": Metric(
