@@ -14,6 +14,7 @@ from mmrl.training.metrics import read_metrics, reproducible
 
 ROOT = Path(__file__).parents[2]
 SMALL = (
+    "algorithm.filters=[]",  # so weak a policy has nothing to learn from behind a filter
     "sft.steps=6",
     "sft.warmup_steps=2",
     "sft.samples_per_step=8",
