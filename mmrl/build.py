@@ -5,9 +5,9 @@ Heavy imports happen inside the functions, so that reading a config or listing c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmrl.config.schema import Config
 from mmrl.errors import ConfigError
@@ -224,7 +224,7 @@ def build_trainer(
     settings = config.train
     updates = settings.steps * settings.minibatches
 
-    def evaluate_now() -> dict[str, float]:
+    def evaluate() -> dict[str, float]:
         result = evaluate_policy(
             config, model, validation, scorer=scorer, renderer=renderer, sampled=False, progress=SilentProgress()
         )
@@ -234,7 +234,6 @@ def build_trainer(
         tokenizer = model.processor.tokenizer
         return str(tokenizer.decode(token_ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
-    evaluate: Callable[[], dict[str, Any]] = evaluate_now
     return Trainer(
         run_dir=run_dir,
         settings=LoopSettings(

@@ -122,7 +122,7 @@ class ColdStartConfig(Section):
 
 
 class RolloutConfig(Section):
-    engine: Literal["transformers", "scripted"] = "transformers"
+    engine: Literal["transformers"] = "transformers"
     prompts_per_step: Positive = 16
     max_refills: Annotated[int, Field(ge=0)] = Field(
         3, description="rounds of asking further samples in place of dropped groups (broken media, filters)"
@@ -149,7 +149,6 @@ class TrainConfig(Section):
     checkpoint_every: Positive = Field(50, description="steps between checkpoints")
     keep_checkpoints: Positive = Field(2, description="how many of the latest stay on disk")
     freeze: tuple[Literal["vision", "projector", "language"], ...] = Field((), description="parts that do not train")
-    gradient_checkpointing: bool = False
 
 
 class EvaluationConfig(Section):

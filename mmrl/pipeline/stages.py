@@ -54,7 +54,7 @@ def run_pipeline(config: Config, *, resume: bool, overwrite: bool, progress: Pro
     """`mmrl run`: every stage that the config has and that is not done yet, then the report."""
     run_dir = open_run(config, resume=resume, overwrite=overwrite)
     splits = prepare_data(config, run_dir, progress)
-    _, started = _prepare_policy(config, run_dir, splits, progress)
+    started = _prepare_policy(config, run_dir, splits, progress)
     if splits.test:
         _evaluated(config, run_dir, "before", started, splits.test, progress)
     trained = _train(config, run_dir, started, splits, progress)
@@ -124,12 +124,12 @@ def prepare_model(config: Config, run_dir: Path) -> str:
 # ── stages ──
 
 
-def _prepare_policy(config: Config, run_dir: Path, splits: Splits, progress: Progress) -> tuple[str, str]:
-    """(the model as it came, the model the RL stage starts from)."""
+def _prepare_policy(config: Config, run_dir: Path, splits: Splits, progress: Progress) -> str:
+    """The model the RL stage starts from: after the cold start, where there is one."""
     base = prepare_model(config, run_dir)
     if config.sft is None:
-        return base, base
-    return base, str(_cold_start(config, run_dir, base, splits, progress))
+        return base
+    return str(_cold_start(config, run_dir, base, splits, progress))
 
 
 def _cold_start(config: Config, run_dir: Path, base: str, splits: Splits, progress: Progress) -> Path:
@@ -176,6 +176,8 @@ def _train(config: Config, run_dir: Path, start_model: str, splits: Splits, prog
     found = checkpoints(run_dir)
     if found and found[-1].step >= config.train.steps:
         return found[-1].folder
+    # A run that goes on past an earlier end has another model: what was said of the old one no longer holds.
+    (run_dir / "evaluation" / "after.json").unlink(missing_ok=True)
     with timed(run_dir, "train"), build.build_scorer(config, splits.train) as scorer:
         model = build.load_policy(config, str(found[-1].folder) if found else start_model)
         trainer = build.build_trainer(

@@ -50,7 +50,7 @@ train:
   steps: 5
   steps: 1e1
   schedule: cosin
-  gradient_checkpointing: on
+  max_grad_norm: on
 evaluation: {ks: [8]}
 prompt:
 """
@@ -69,7 +69,7 @@ prompt:
         "c.yaml:12: train.steps: given twice; the first is at c.yaml:11",
         "c.yaml:12: train.steps: must be a whole number, not 10.0; write 10",
         "c.yaml:13: train.schedule: must be one of 'constant', 'linear' or 'cosine', not 'cosin'; did you mean",
-        "c.yaml:14: train.gradient_checkpointing: must be true or false, not 'on'",
+        "c.yaml:14: train.max_grad_norm: must be a number, not 'on'",
         "c.yaml:15: evaluation: pass@8 needs samples_per_prompt of at least 8",
         "c.yaml:16: prompt: must be a section of key: value lines, not empty",
     ):
@@ -78,6 +78,11 @@ prompt:
     assert lines["override sft.warmup_steps=999"].startswith("sft.warmup_steps: 999 is more than sft.steps (150)")
     assert lines["override nonsense"].startswith("an override is written key.sub=value")
     assert "no item of this number" in lines["override rewards.default.9.weight=1"]
+
+
+def test_a_switch_is_true_or_false_and_nothing_else(tmp_path: Path):
+    said = message(tmp_path, GOOD.replace("name: choice", "name: choice, normalize: on"))
+    assert said.endswith("rewards.default.0.normalize: must be true or false, not 'on'")
 
 
 def test_names_in_catalogues_are_checked_with_a_guess(tmp_path: Path):

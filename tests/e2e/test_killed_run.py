@@ -78,6 +78,15 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
     assert files[0].read_bytes() == files[1].read_bytes()
     assert (killed / "digits" / "report.html").is_file()
 
+    # Going on past the end makes another model: it is evaluated anew.
+    evaluation = killed / "digits" / "evaluation" / "after.json"
+    before = evaluation.stat().st_mtime_ns
+    longer = subprocess.run(
+        command(killed, "--resume", "train.steps=13"), cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert longer.returncode == 0, longer.stderr
+    assert evaluation.stat().st_mtime_ns > before
+
 
 @pytest.mark.slow
 def test_another_seed_is_another_run_and_ctrl_c_leaves_a_resumable_one(tmp_path: Path) -> None:
