@@ -65,14 +65,15 @@ class SharedPrefixCache:
         own_values[:, :, t - 1 : t] = values
         return own_keys[:, :, :t], own_values[:, :, :t]
 
-    def branch(self, size: int, *, room: int, lengths: Int[Tensor, " P"]) -> None:
-        """`size` branches per prompt, each with room for `room` tokens; `lengths` are the prompts' without padding."""
+    def branch(self, sizes: Int[Tensor, " P"], *, room: int, lengths: Int[Tensor, " P"]) -> None:
+        """`sizes` branches of each prompt, each with room for `room` tokens; `lengths` are the prompts' own."""
         prompts, heads, longest, width = self._prefix[0][0].shape
+        branches = int(sizes.sum())
         places = torch.arange(longest, device=lengths.device)
         self._hidden = places[None, :] >= lengths[:, None]
-        self._prompt_of = torch.arange(prompts, device=lengths.device).repeat_interleave(size)
+        self._prompt_of = torch.arange(prompts, device=lengths.device).repeat_interleave(sizes)
         self._own = [
-            (k.new_empty(prompts * size, heads, room, width), v.new_empty(prompts * size, heads, room, width))
+            (k.new_empty(branches, heads, room, width), v.new_empty(branches, heads, room, width))
             for k, v in self._prefix
         ]
         self._arrange()

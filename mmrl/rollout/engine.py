@@ -28,8 +28,10 @@ class Sampling:
 class RolloutEngine(Protocol):
     """Samples from the policy. Implementations: transformers (default), scripted (tests)."""
 
-    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, *, step: int) -> list[RolloutGroup]:
-        """One group per prompt, in the order of `prompts`.
+    def generate(
+        self, prompts: Sequence[Prompt], sampling: Sampling, *, step: int, sizes: Sequence[int] | None = None
+    ) -> list[RolloutGroup]:
+        """One group per prompt, in the order of `prompts`; of `sizes` rollouts each where given, else of group_size.
 
         A rollout depends on its own seed (see `seeds.py`), the weights and the prompt, not on the batch it was
         sampled in.

@@ -26,13 +26,15 @@ class ScriptedEngine:
         self._run_seed = run_seed
         self._version = 0
 
-    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, *, step: int) -> list[RolloutGroup]:
+    def generate(
+        self, prompts: Sequence[Prompt], sampling: Sampling, *, step: int, sizes: Sequence[int] | None = None
+    ) -> list[RolloutGroup]:
         return [
             RolloutGroup(
                 prompt=prompt,
-                rollouts=tuple(self._rollout(prompt, sampling, step, i) for i in range(sampling.group_size)),
+                rollouts=tuple(self._rollout(prompt, sampling, step, i) for i in range(size)),
             )
-            for prompt in prompts
+            for prompt, size in zip(prompts, sizes or [sampling.group_size] * len(prompts), strict=True)
         ]
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]], *, version: int) -> None:

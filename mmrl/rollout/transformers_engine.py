@@ -54,13 +54,15 @@ class TransformersEngine:
         self._version = version
 
     @torch.no_grad()
-    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, *, step: int) -> list[RolloutGroup]:
+    def generate(
+        self, prompts: Sequence[Prompt], sampling: Sampling, *, step: int, sizes: Sequence[int] | None = None
+    ) -> list[RolloutGroup]:
         if not prompts:
             return []
         was_training = self._policy.training
         self._policy.eval()
         try:
-            return self._generate(prompts, sampling, step)
+            return self._generate(prompts, sampling, step, sizes=sizes)
         finally:
             self._policy.train(was_training)
 
@@ -90,15 +92,16 @@ class TransformersEngine:
         sampling: Sampling,
         step: int,
         *,
+        sizes: Sequence[int] | None = None,
         watch: Callable[[Sequence[int]], None] | None = None,
     ) -> list[RolloutGroup]:
-        size = sampling.group_size
+        counts = list(sizes) if sizes is not None else [sampling.group_size] * len(prompts)
         seeds = [
             rollout_seed(self._run_seed, sampling.purpose, step, prompt.sample.id, i)
-            for prompt in prompts
+            for prompt, size in zip(prompts, counts, strict=True)
             for i in range(size)
         ]
-        cache, logits, following = self._prefill(prompts, sampling)
+        cache, logits, following = self._prefill(prompts, counts, sampling)
         unmasked = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=self._device)  # the cache hides what must be hidden
         tokens = _Decoded(len(seeds), sampling.max_tokens, self._device)
         numbers = torch.stack([torch.from_numpy(uniforms(seed, sampling.max_tokens)) for seed in seeds])
@@ -130,26 +133,31 @@ class TransformersEngine:
                 cache=cache,
             )
             logits = self._policy.logits(hidden[:, 0])
-        return self._groups(prompts, tokens, seeds, sampling)
+        return self._groups(prompts, counts, tokens, seeds, sampling)
 
     def _prefill(
-        self, prompts: Sequence[Prompt], sampling: Sampling
+        self, prompts: Sequence[Prompt], counts: Sequence[int], sampling: Sampling
     ) -> tuple[SharedPrefixCache, Tensor, Int[Tensor, " N"]]:
         """Every prompt once. Returns the cache and, per rollout, the last logits and the next position."""
         rows = [[Part(prompt=prompt, branches=(), rows=())] for prompt in prompts]
         policy = self._policy
         packed = pack_rows(rows, policy.family, policy.config, pad_id=self._tokenizer.pad_token_id).to(self._device)
         cache = SharedPrefixCache()
+        embedded = policy.embed(packed)
         hidden = policy.hidden_states(
-            policy.embed(packed), positions=packed.positions, attention=packed.attention, cache=cache
+            embedded.tokens,
+            positions=packed.positions,
+            attention=packed.attention,
+            cache=cache,
+            visual=embedded.visual,
         )
         lengths = torch.tensor([len(p.token_ids) for p in prompts], device=self._device)
         logits = policy.logits(hidden[torch.arange(len(prompts), device=self._device), lengths - 1])
         real = torch.arange(packed.token_ids.shape[1], device=self._device)[None, :] < lengths[:, None]
         last = packed.positions.masked_fill(~real[None], -1).amax(dim=(0, 2))
-        size = sampling.group_size
-        cache.branch(size, room=sampling.max_tokens, lengths=lengths)
-        return cache, logits.repeat_interleave(size, dim=0), (last + 1).repeat_interleave(size)
+        sizes = torch.tensor(counts, device=self._device)
+        cache.branch(sizes, room=sampling.max_tokens, lengths=lengths)
+        return cache, logits.repeat_interleave(sizes, dim=0), (last + 1).repeat_interleave(sizes)
 
     def _stopped(self, tokens: _Decoded, rows: Int[Tensor, " B"], stop: Sequence[str]) -> Bool[Tensor, " B"]:
         """Which rows contain a stop string: only the tail that can hold it is decoded."""
@@ -158,37 +166,43 @@ class TransformersEngine:
         return torch.tensor([any(s in text for s in stop) for text in texts], device=self._device)
 
     def _groups(
-        self, prompts: Sequence[Prompt], tokens: _Decoded, seeds: Sequence[int], sampling: Sampling
+        self,
+        prompts: Sequence[Prompt],
+        counts: Sequence[int],
+        tokens: _Decoded,
+        seeds: Sequence[int],
+        sampling: Sampling,
     ) -> list[RolloutGroup]:
         end = set(self._end.tolist())
         written = tokens.rows()
         texts = self._tokenizer.batch_decode([ids[:-1] if ids[-1] in end else ids for ids, _, _ in written])
-        rollouts = []
-        for n, (ids, behavior, policy) in enumerate(written):
-            prompt = prompts[n // sampling.group_size]
-            finished = ids[-1] in end or any(s in texts[n] for s in sampling.stop)
-            completion = Completion(
-                text=texts[n],
-                token_count=len(ids),
-                finish_reason=FinishReason.STOP if finished else FinishReason.LENGTH,
-                views=prompt.views,
-            )
-            rollouts.append(
-                Rollout(
-                    completion=completion,
-                    token_ids=ids,
-                    behavior_logprobs=behavior,
-                    policy_logprobs=policy,
-                    index=n % sampling.group_size,
-                    seed=seeds[n],
-                    policy_version=self._version,
+        groups = []
+        n = 0
+        for prompt, count in zip(prompts, counts, strict=True):
+            rollouts = []
+            for index in range(count):
+                ids, behavior, policy = written[n]
+                finished = ids[-1] in end or any(s in texts[n] for s in sampling.stop)
+                completion = Completion(
+                    text=texts[n],
+                    token_count=len(ids),
+                    finish_reason=FinishReason.STOP if finished else FinishReason.LENGTH,
+                    views=prompt.views,
                 )
-            )
-        size = sampling.group_size
-        return [
-            RolloutGroup(prompt=prompt, rollouts=tuple(rollouts[i * size : (i + 1) * size]))
-            for i, prompt in enumerate(prompts)
-        ]
+                rollouts.append(
+                    Rollout(
+                        completion=completion,
+                        token_ids=ids,
+                        behavior_logprobs=behavior,
+                        policy_logprobs=policy,
+                        index=index,
+                        seed=seeds[n],
+                        policy_version=self._version,
+                    )
+                )
+                n += 1
+            groups.append(RolloutGroup(prompt=prompt, rollouts=tuple(rollouts)))
+        return groups
 
 
 class _Decoded:
