@@ -7,7 +7,8 @@ tensors and lives in `batch.py`; everything here is plain Python, so that readin
 traces need no torch.
 
     Media, Answer, Sample          a data-set row whose answer can be checked
-    VisionInputs, MediaView        the prompt's pixels, and how the model's coordinates map to the original's
+    VisionInputs, VisionItem       the prompt's pixels, together and item by item
+    MediaView                      how the model's coordinates map to the original's
     Prompt                         a Sample as the model reads it: token ids and pixels
     Completion, FinishReason       what the policy wrote, as rewards see it
     Rollout, RolloutGroup          completions of one prompt with their log-probabilities and origin
@@ -111,21 +112,40 @@ class VisionInputs:
     grids: tuple[tuple[int, int, int], ...]  # per item: (time, height, width) in patches; the products sum to S
     kinds: tuple[Literal["image", "video"], ...]  # per item
     seconds_per_grid: tuple[float, ...]  # per item: video seconds between two grid times; 0 for images
-    digest: str  # of the pixels and grids; equal digests have equal features
+    digests: tuple[str, ...]  # per item, of its pixels and grid: equal digests have equal features
+
+    def items(self) -> tuple[VisionItem, ...]:
+        """Each item by itself; its patches are a view of the only copy."""
+        out, first = [], 0
+        for grid, digest in zip(self.grids, self.digests, strict=True):
+            stop = first + grid[0] * grid[1] * grid[2]
+            out.append(VisionItem(patches=self.patches[first:stop], grid=grid, digest=digest))
+            first = stop
+        return tuple(out)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VisionItem:
+    """One preprocessed picture or clip."""
+
+    patches: Tensor  # [s, F]
+    grid: tuple[int, int, int]  # (time, height, width) in patches; the product is s
+    digest: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
     """A sample as the model reads it. Made once per sample and step, by `policy/render.py`.
 
-    `media_slots[i]` lists the positions in `token_ids` that hold item i's visual tokens; a placeholder token anywhere
-    else is ordinary text.
+    `media_slots` are the runs of positions in `token_ids` that hold visual tokens, in the order of the features: one
+    run per item, or one per frame where a family writes the time between frames. A placeholder token anywhere else is
+    ordinary text.
     """
 
     sample: Sample
     text: str  # the rendered chat, one placeholder per media item
     token_ids: tuple[int, ...]  # length P, placeholders expanded
-    media_slots: tuple[tuple[int, int], ...] = ()  # per item: [first, last + 1) positions in token_ids
+    media_slots: tuple[tuple[int, int], ...] = ()  # runs: [first, last + 1) positions in token_ids
     vision: VisionInputs | None = None  # None: text-only
     views: tuple[MediaView, ...] = ()  # per item, same order as vision.grids
 

@@ -33,7 +33,9 @@ class Family:
     name: str
     model_types: tuple[str, ...]  # `model_type` of the config files it serves
     prompt_positions: Callable[[Prompt, Any], Int[Tensor, "3 P"]]  # (prompt, config) → rotary positions
-    encode_vision: Callable[[nn.Module, Tensor, Sequence[tuple[int, int, int]]], Tensor]  # → features, item after item
+    # → features [K, N, D], item after item. Level 0 goes into the embeddings, level k is added to the hidden states
+    # after decoder layer k − 1 (DeepStack, arXiv:2406.04334); K = 1 where a family has no deeper levels.
+    encode_vision: Callable[[nn.Module, Tensor, Sequence[tuple[int, int, int]]], Tensor]
     language_model: Callable[[nn.Module], nn.Module]  # the decoder without its head
     token_embedding: Callable[[nn.Module], nn.Module]
     spoken_size: Callable[

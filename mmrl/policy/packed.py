@@ -23,8 +23,9 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from mmrl.errors import DataError
 from mmrl.policy.family import Family
-from mmrl.types import Prompt, RolloutGroup
+from mmrl.types import Prompt, RolloutGroup, VisionItem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,10 +49,9 @@ class PackedBatch:
     token_ids: Int[Tensor, "R L"]
     positions: Int[Tensor, "3 R L"]
     attention: Bool[Tensor, "R 1 L L"]  # True: may attend
-    patches: Tensor | None  # [S, F] of the distinct media, each once; None: text only
-    grids: tuple[tuple[int, int, int], ...]  # of the distinct media
-    feature_slots: Int[Tensor, " K"]  # flat positions in [R·L] that hold a visual token …
-    feature_index: Int[Tensor, " K"]  # … and the feature that belongs there
+    media: tuple[VisionItem, ...]  # the distinct ones, each once: pixels are referred to, not copied
+    feature_slots: Int[Tensor, " K"]  # flat positions in [R·L] that hold a visual token, ascending …
+    feature_index: Int[Tensor, " K"]  # … and which of the media's features belongs there
     predictors: Int[Tensor, "B T"]  # flat position in [R·L] whose hidden state predicts the token
     targets: Int[Tensor, "B T"]  # token ids of the completions
     mask: Bool[Tensor, "B T"]  # True where there is a token
@@ -152,8 +152,7 @@ def pack_rows(bins: Sequence[Sequence[Part]], family: Family, config: Any, *, pa
         token_ids=token_ids,
         positions=positions,
         attention=_attention(part_of, branch_of),
-        patches=torch.cat(media.patches) if media.patches else None,
-        grids=tuple(media.grids),
+        media=tuple(media.distinct),
         feature_slots=torch.tensor(media.slots, dtype=torch.long),
         feature_index=torch.tensor(media.index, dtype=torch.long),
         predictors=predictors,
@@ -164,33 +163,40 @@ def pack_rows(bins: Sequence[Sequence[Part]], family: Family, config: Any, *, pa
 
 
 class _Media:
-    """Collects distinct media: each picture or clip once, however many parts show it."""
+    """Collects distinct pictures and clips: each once, however many parts show it."""
 
     def __init__(self) -> None:
-        self.patches: list[Tensor] = []
-        self.grids: list[tuple[int, int, int]] = []
+        self.distinct: list[VisionItem] = []
         self.slots: list[int] = []
         self.index: list[int] = []
-        self._first_feature: dict[str, list[int]] = {}  # prompt digest → first feature of each item
+        self._first_feature: dict[str, int] = {}  # digest → its first feature
         self._features = 0
 
     def place(self, prompt: Prompt, offset: int, config: Any) -> None:
         """Enter the media of a prompt whose first token is at flat position `offset`."""
         if prompt.vision is None:
             return
-        vision = prompt.vision
-        if vision.digest not in self._first_feature:
-            merged = config.vision_config.spatial_merge_size**2
-            firsts = []
-            for grid in vision.grids:
-                firsts.append(self._features)
-                self._features += grid[0] * grid[1] * grid[2] // merged
-            self._first_feature[vision.digest] = firsts
-            self.patches.append(vision.patches)
-            self.grids.extend(vision.grids)
-        for (first, stop), feature in zip(prompt.media_slots, self._first_feature[vision.digest], strict=True):
+        for item in prompt.vision.items():
+            count = visual_tokens(item.grid, config)
+            if item.digest not in self._first_feature:
+                self._first_feature[item.digest] = self._features
+                self._features += count
+                self.distinct.append(item)
+            first = self._first_feature[item.digest]
+            self.index.extend(range(first, first + count))
+        for first, stop in prompt.media_slots:
             self.slots.extend(range(offset + first, offset + stop))
-            self.index.extend(range(feature, feature + stop - first))
+        if len(self.slots) != len(self.index):
+            raise DataError(
+                f"sample {prompt.sample.id!r}: its prompt and those before it have {len(self.slots)} places for visual "
+                f"tokens, its media {len(self.index)} features. The prompt was not made by this model's renderer."
+            )
+
+
+def visual_tokens(grid: tuple[int, int, int], config: Any) -> int:
+    """How many features the tower makes of a picture or clip: merge² patches become one."""
+    t, h, w = grid
+    return int(t * h * w // config.vision_config.spatial_merge_size**2)
 
 
 def _first_fit(parts: Sequence[Part]) -> list[list[Part]]:

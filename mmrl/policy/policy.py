@@ -5,6 +5,9 @@ DeepSpeed wraps it whole: every parameter is used inside `forward`, none is reac
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, cast
 
 import torch
@@ -17,8 +20,20 @@ from mmrl.policy.disagreement import group_disagreement
 from mmrl.policy.family import Family
 from mmrl.policy.packed import PackedBatch
 from mmrl.policy.shared_prefix import ATTENTION, SharedPrefixCache, register_attention
+from mmrl.types import VisionItem
 
 HEAD_CHUNK = 4096  # completion positions whose logits exist at one time
+
+
+NOTHING_VISUAL: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embedded:
+    """What goes into the decoder: embeddings, and for families that feed features into deeper layers those too."""
+
+    tokens: Float[Tensor, "R L D"]
+    visual: Mapping[str, Any] = field(default_factory=dict)  # keyword arguments of the decoder
 
 
 class Policy(nn.Module):
@@ -49,8 +64,13 @@ class Policy(nn.Module):
 
         `compare`: the group of each completion, to measure their disagreement as well; every group must be whole.
         """
+        embedded = self.embed(packed)
         hidden = self.hidden_states(
-            self.embed(packed), positions=packed.positions, attention=packed.attention, cache=None
+            embedded.tokens,
+            positions=packed.positions,
+            attention=packed.attention,
+            cache=None,
+            visual=embedded.visual,
         )
         picked = hidden.flatten(0, 1)[packed.predictors[packed.mask]]  # [M, D]
         logprobs, entropies = self._score(picked, packed.targets[packed.mask], entropy, head_chunk)
@@ -63,14 +83,30 @@ class Policy(nn.Module):
             disagreement=differ,
         )
 
-    def embed(self, packed: PackedBatch) -> Float[Tensor, "R L D"]:
+    def embed(self, packed: PackedBatch) -> Embedded:
         """Token embeddings with the visual features in their slots. Each distinct picture is encoded once."""
-        embedded: Tensor = self.family.token_embedding(self.model)(packed.token_ids)
-        if packed.patches is None:
-            return embedded
-        features = self.family.encode_vision(self.model, packed.patches, packed.grids).to(embedded.dtype)
-        flat = embedded.flatten(0, 1).index_copy(0, packed.feature_slots, features[packed.feature_index])
-        return flat.view_as(embedded)
+        tokens: Tensor = self.family.token_embedding(self.model)(packed.token_ids)
+        if not packed.media:
+            return Embedded(tokens=tokens)
+        features = self.encode(packed.media)[:, packed.feature_index].to(tokens.dtype)  # [K, slots, D]
+        filled = tokens.flatten(0, 1).index_copy(0, packed.feature_slots, features[0]).view_as(tokens)
+        if len(features) == 1:
+            return Embedded(tokens=filled)
+        shown = torch.zeros(tokens.shape[:2].numel(), dtype=torch.bool, device=tokens.device)
+        shown[packed.feature_slots] = True
+        return Embedded(
+            tokens=filled,
+            visual={
+                "visual_pos_masks": shown.view(tokens.shape[:2]),
+                "deepstack_visual_embeds": list(features[1:]),
+            },
+        )
+
+    def encode(self, media: Sequence[VisionItem]) -> Float[Tensor, "K S D"]:
+        """Features of the media, one after the other, in one call of the tower. K levels: see `Family`."""
+        patches = media[0].patches if len(media) == 1 else torch.cat([m.patches for m in media])
+        device = next(self.model.parameters()).device
+        return self.family.encode_vision(self.model, patches.to(device), [m.grid for m in media])
 
     def hidden_states(
         self,
@@ -79,14 +115,19 @@ class Policy(nn.Module):
         positions: Int[Tensor, "3 R L"],
         attention: Bool[Tensor, "#R 1 #L K"],
         cache: SharedPrefixCache | None,
+        visual: Mapping[str, Any] = NOTHING_VISUAL,
     ) -> Float[Tensor, "R L D"]:
-        """The decoder's last hidden states; with a `cache`, its keys and values are used and extended."""
+        """The decoder's last hidden states; with a `cache`, its keys and values are used and extended.
+
+        `visual`: what `embed` says the decoder must be given beside the embeddings.
+        """
         out = self.family.language_model(self.model)(
             inputs_embeds=embedded,
             position_ids=positions,
             attention_mask=attention,
             past_key_values=cache,
             use_cache=cache is not None,
+            **visual,
             **({"shared_prefix": cache} if cache is not None and cache.branched else {}),
         )
         return cast(Tensor, out.last_hidden_state)

@@ -46,12 +46,12 @@ def prompt_positions(prompt: Prompt, config: Any) -> Int[Tensor, "3 P"]:
 
 def encode_vision(
     model: nn.Module, patches: Float[Tensor, "S F"], grids: Sequence[tuple[int, int, int]]
-) -> Float[Tensor, "K D"]:
-    """Features of several pictures or clips in one call: K = S / merge², item after item."""
+) -> Float[Tensor, "1 N D"]:
+    """Features of several pictures or clips in one call: N = S / merge², item after item; a single level."""
     tower = cast(Any, model).model.visual
     grid = torch.tensor(grids, dtype=torch.long, device=patches.device)
     features: Tensor = tower(patches.to(tower.dtype), grid_thw=grid).pooler_output
-    return features
+    return features[None]
 
 
 def language_model(model: nn.Module) -> nn.Module:

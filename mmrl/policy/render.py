@@ -112,8 +112,6 @@ class Renderer:
         features = self._processor.image_processor(images=list(images), size=self._size, return_tensors="pt")
         patches: torch.Tensor = features["pixel_values"].contiguous()
         grids = tuple((int(t), int(h), int(w)) for t, h, w in features["image_grid_thw"])
-        digest = hashlib.blake2b(repr(grids).encode(), digest_size=16)
-        digest.update(patches.numpy().tobytes())
         views = []
         for image, grid in zip(images, grids, strict=True):
             width, height = self._family.spoken_size(grid, self._config)
@@ -123,7 +121,7 @@ class Renderer:
             grids=grids,
             kinds=tuple("image" for _ in grids),
             seconds_per_grid=(0.0,) * len(grids),
-            digest=digest.hexdigest(),
+            digests=_digests(patches, grids),
         )
         return vision, tuple(views)
 
@@ -151,6 +149,15 @@ class Renderer:
             else:
                 expanded.append(token)
         return expanded, slots
+
+
+def _digests(patches: torch.Tensor, grids: Sequence[tuple[int, int, int]]) -> tuple[str, ...]:
+    digests = []
+    for item, grid in zip(patches.split([t * h * w for t, h, w in grids]), grids, strict=True):
+        digest = hashlib.blake2b(repr(grid).encode(), digest_size=16)
+        digest.update(memoryview(item.numpy()))
+        digests.append(digest.hexdigest())
+    return tuple(digests)
 
 
 def _bytes(prompt: Prompt) -> int:

@@ -33,7 +33,7 @@ def repeated_outputs(policy: Policy, groups: Sequence[RolloutGroup]) -> PolicyOu
             if prompt.vision is not None:
                 features = policy.family.encode_vision(model, prompt.vision.patches, prompt.vision.grids)
                 slots = [i for first, stop in prompt.media_slots for i in range(first, stop)]
-                embedded = embedded.index_copy(1, torch.tensor(slots), features[None].to(embedded.dtype))
+                embedded = embedded.index_copy(1, torch.tensor(slots), features[:1].to(embedded.dtype))
             logits = model(
                 inputs_embeds=embedded,
                 position_ids=torch.cat([start, branch], dim=1)[:, None],
