@@ -215,7 +215,7 @@ def build_trainer(
     """Everything the RL stage works with."""
     from mmrl.algorithms.build import build_algorithm
     from mmrl.algorithms.memory import Memory
-    from mmrl.curriculum.shuffled import Shuffled
+    from mmrl.curriculum.build import build_sampler
     from mmrl.progress import SilentProgress
     from mmrl.training.loop import LoopSettings, Trainer
 
@@ -247,7 +247,7 @@ def build_trainer(
         ),
         sampling=build_sampling(config),
         algorithm=algorithm,
-        sampler=Shuffled(train, seed=config.run.seed),
+        sampler=build_sampler(config.train.sampler, train, seed=config.run.seed),
         renderer=renderer,
         engine=build_engine(config, model),
         scorer=scorer,

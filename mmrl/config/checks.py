@@ -139,6 +139,30 @@ def algorithm_can_be_built(algorithm: str | Mapping[str, Any]) -> Iterator[Mista
         yield tuple(head.split(".")) if at_key else ("algorithm",), text if at_key else str(error)
 
 
+def sampler_can_be_built(train: TrainConfig) -> Iterator[Mistake]:
+    from mmrl.curriculum.build import read_spec
+
+    try:
+        read_spec(train.sampler)
+    except ConfigError as error:
+        head, _, text = str(error).partition(": ")
+        yield tuple(head.split(".")), text
+
+
+def rollouts_can_be_shared(rollout: RolloutConfig, train: TrainConfig) -> Iterator[Mistake]:
+    from mmrl.curriculum.build import read_spec, settings
+
+    try:
+        name, options = read_spec(train.sampler)
+    except ConfigError:
+        return  # said by sampler_can_be_built
+    if name == "knapsack":
+        least, most = (int(options.get(key, settings(name)[key].default)) for key in ("least", "most"))
+        if not least <= rollout.group_size <= most:
+            text = f"{rollout.group_size} is not between train.sampler's least ({least}) and most ({most}) rollouts"
+            yield ("rollout", "group_size"), f"{text} of a prompt; it is their mean"
+
+
 CHECKS: tuple[Check, ...] = (
     Check(("run",), output_goes_into_a_folder),
     Check(("model",), pixels_in_order),
@@ -149,6 +173,8 @@ CHECKS: tuple[Check, ...] = (
     Check(("algorithm",), algorithm_can_be_built),
     Check(("train",), warmup_ends_within_training),
     Check(("train",), something_trains),
+    Check(("train",), sampler_can_be_built),
+    Check(("rollout", "train"), rollouts_can_be_shared),
     Check(("rollout", "train"), prompts_split_into_minibatches),
     Check(("data", "evaluation"), evaluation_has_data),
 )

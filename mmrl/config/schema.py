@@ -137,6 +137,10 @@ class RolloutConfig(Section):
 
 class TrainConfig(Section):
     steps: Positive = 100
+    sampler: str | dict[str, Any] = Field(
+        "shuffled",
+        description="which samples come when: shuffled, or another of docs/algorithms.md, or {type: …, setting: …}",
+    )
     learning_rate: Annotated[float, Field(gt=0)] = 1e-6
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     warmup_steps: Annotated[int, Field(ge=0)] = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from mmrl.types import Sample, ScoredGroup
 
@@ -24,3 +24,12 @@ class PromptSampler(Protocol):
         ...
 
     def load_state(self, state: dict[str, Any]) -> None: ...
+
+
+@runtime_checkable
+class BudgetSampler(PromptSampler, Protocol):
+    """A sampler that also says how a step's rollouts are shared among its samples. Implementation: knapsack."""
+
+    def group_sizes(self, samples: Sequence[Sample], budget: int) -> list[int]:
+        """Rollouts per sample, each at least 1; they sum to `budget`."""
+        ...

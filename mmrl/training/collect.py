@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from mmrl.algorithms.algorithm import Algorithm
-from mmrl.curriculum.sampler import PromptSampler
+from mmrl.curriculum.sampler import BudgetSampler, PromptSampler
 from mmrl.rollout.engine import RolloutEngine, Sampling
 from mmrl.types import Dropped, Prompt, RolloutGroup, Sample, ScoredGroup
 
@@ -77,7 +77,10 @@ def collect(
         asked.update(s.id for s in samples)
         began = clock()
         ready, broken = renderer.render(samples)
-        groups = engine.generate(ready, sampling, step=step)
+        sizes = None
+        if ready and isinstance(sampler, BudgetSampler):
+            sizes = sampler.group_sizes([p.sample for p in ready], sampling.group_size * len(ready))
+        groups = engine.generate(ready, sampling, step=step, sizes=sizes)
         generated = clock()
         if meanwhile is None:
             scored, failed = scorer.score(groups)

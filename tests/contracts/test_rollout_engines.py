@@ -53,6 +53,18 @@ def test_one_group_per_prompt_in_order(make: Callable[[int], RolloutEngine], pro
     assert [[r.index for r in g.rollouts] for g in groups] == [[0, 1, 2]] * 3
 
 
+def test_sizes_are_per_prompt_and_leave_every_rollout_as_it_was(
+    make: Callable[[int], RolloutEngine], prompts: list[Prompt]
+) -> None:
+    even = make(0).generate(prompts, SAMPLING, step=0)
+    uneven = make(0).generate(prompts, SAMPLING, step=0, sizes=[1, 4, 2])
+    assert [len(g.rollouts) for g in uneven] == [1, 4, 2]
+    for group, other in zip(uneven, even, strict=True):
+        both = list(zip(group.rollouts, other.rollouts, strict=False))
+        assert [a.token_ids for a, _ in both] == [b.token_ids for _, b in both]
+        assert [a.seed for a, _ in both] == [b.seed for _, b in both]
+
+
 def test_no_prompts_give_no_groups(make: Callable[[int], RolloutEngine]) -> None:
     assert make(0).generate([], SAMPLING, step=0) == []
 
