@@ -31,6 +31,8 @@ MediaType = Literal["image", "video", "frames"]
 AnswerType = Literal["choice", "choices", "number", "text", "math", "box", "boxes", "point", "span", "spans"]
 Space = Literal["pixels", "unit", "norm1000"]
 
+CORRECT_AT = 0.5  # a rollout is correct from this accuracy upwards, wherever a yes or no is asked of a graded answer
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Media:

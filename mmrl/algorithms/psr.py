@@ -4,7 +4,7 @@
     loss = −(1/Σ|o_i|) Σ_{i,t} min(ρ_t A_i, clip(ρ_t, 0.8, 1.2) A_i)
 
 Against GRPO: no baseline and no spread: correct rollouts are imitated, wrong ones ignored. The paper finds that it
-raises pass@1 and narrows the policy. Correct means accuracy above 0.5; other rewards do not enter.
+raises pass@1 and narrows the policy. Correct means accuracy of at least 0.5; other rewards do not enter.
 """
 
 from dataclasses import replace

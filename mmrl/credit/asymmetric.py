@@ -1,7 +1,7 @@
 """APO's two asymmetric parts: correct and wrong rollouts are treated differently. arXiv:2506.21655.
 
 Two meanings of "positive" are in play in the authors' code, and both are kept apart here:
-    correct      the answer is right (accuracy above `threshold`): what difficulty and STCR ask
+    correct      the answer is right (accuracy of at least `threshold`): what difficulty and STCR ask
     favoured     the advantage is above 0: what DADS asks
 They differ: a wrong but well-formatted rollout of a mostly failing group is favoured without being correct. STCR as
 released then *enlarges its positive advantage*, and DADS lowers its divergence. `only_negative` and `only_correct` are
@@ -25,6 +25,7 @@ from mmrl.batch import NO_NEEDS, Need, RewardTable
 from mmrl.credit.part import StepContext
 from mmrl.errors import ConfigError, unknown_name
 from mmrl.tensors import group_mean, group_sum
+from mmrl.types import CORRECT_AT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +38,7 @@ class DifficultyAwareWeight:
     """
 
     form: str = "pass_rate"
-    threshold: float = 0.5
+    threshold: float = CORRECT_AT
     only_correct: bool = False  # guard: favoured *and* correct
     needs: ClassVar[frozenset[Need]] = NO_NEEDS
 
@@ -48,7 +49,7 @@ class DifficultyAwareWeight:
     def __call__(
         self, advantages: Float[Tensor, " N"], table: RewardTable, context: StepContext
     ) -> Float[Tensor, " N"]:
-        correct = table.accuracy > self.threshold
+        correct = table.accuracy >= self.threshold
         pass_rate = group_mean(correct.to(advantages.dtype), table.group, table.groups)
         exponent = pass_rate if self.form == "pass_rate" else 1 - pass_rate
         weight = (-math.e * exponent).exp()
@@ -70,14 +71,14 @@ class SuboptimalTrajectoryComplexity:
     """
 
     base: float = 1.00001
-    threshold: float = 0.5
+    threshold: float = CORRECT_AT
     only_negative: bool = False  # guard: leave positive advantages alone
     needs: ClassVar[frozenset[Need]] = NO_NEEDS
 
     def __call__(
         self, advantages: Float[Tensor, " N"], table: RewardTable, context: StepContext
     ) -> Float[Tensor, " N"]:
-        correct: Bool[Tensor, " N"] = table.accuracy > self.threshold
+        correct: Bool[Tensor, " N"] = table.accuracy >= self.threshold
         count = group_sum(correct.to(advantages.dtype), table.group, table.groups)
         length = table.length.to(advantages.dtype)
         usual = group_sum(length * correct, table.group, table.groups) / count.clamp(min=1)

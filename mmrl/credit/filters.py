@@ -10,22 +10,22 @@ from torch import Tensor
 
 from mmrl.batch import NO_NEEDS, Need, RewardTable
 from mmrl.credit.part import StepContext
-from mmrl.types import ScoredGroup
+from mmrl.types import CORRECT_AT, ScoredGroup
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MixedCorrectness:
-    """Keeps groups with at least one correct and one wrong rollout; correct means accuracy above `threshold`.
+    """Keeps groups with at least one correct and one wrong rollout; correct means accuracy of at least `threshold`.
 
     DAPO's dynamic sampling, arXiv:2503.14476 eq. 11 (0 < number correct < G). The loop then asks for more groups, up to
     `rollout.max_refills` times.
     """
 
-    threshold: float = 0.5
+    threshold: float = CORRECT_AT
     needs: ClassVar[frozenset[Need]] = NO_NEEDS
 
     def __call__(self, group: ScoredGroup) -> str | None:
-        correct = sum(a > self.threshold for a in group.accuracy)
+        correct = sum(a >= self.threshold for a in group.accuracy)
         if correct == 0:
             return "all wrong"
         return "all correct" if correct == len(group.accuracy) else None
@@ -35,11 +35,11 @@ class MixedCorrectness:
 class SomeWrong:
     """Drops groups that are all correct and keeps all others, all-wrong ones included. NGRPO, arXiv:2509.18851."""
 
-    threshold: float = 0.5
+    threshold: float = CORRECT_AT
     needs: ClassVar[frozenset[Need]] = NO_NEEDS
 
     def __call__(self, group: ScoredGroup) -> str | None:
-        return "all correct" if all(a > self.threshold for a in group.accuracy) else None
+        return "all correct" if all(a >= self.threshold for a in group.accuracy) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

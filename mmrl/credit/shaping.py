@@ -12,6 +12,7 @@ from torch import Tensor
 from mmrl.batch import NO_NEEDS, Need, RewardTable
 from mmrl.credit.part import StepContext
 from mmrl.tensors import group_deviation, group_mean, group_std, masked_mean, masked_sum
+from mmrl.types import CORRECT_AT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,12 +78,12 @@ class ShorterWhenRight:
 
     coef: float = 0.5
     least_correct: float = 0.5
-    threshold: float = 0.5
+    threshold: float = CORRECT_AT
     needs: ClassVar[frozenset[Need]] = NO_NEEDS
     separates_equal_rewards: ClassVar[bool] = True
 
     def __call__(self, table: RewardTable, context: StepContext) -> Float[Tensor, " N"]:
-        correct = table.accuracy > self.threshold
+        correct = table.accuracy >= self.threshold
         length, group = table.length[correct].to(table.total.dtype), table.group[correct]
         std = group_std(length, group, table.groups)[group]
         excess = group_deviation(length, group, table.groups) / std.clamp(min=1e-6)

@@ -10,7 +10,7 @@ from typing import Any
 
 from mmrl.errors import RunError
 from mmrl.evaluation.estimators import Interval
-from mmrl.types import Dropped
+from mmrl.types import CORRECT_AT, Dropped
 
 SCHEMA = 1  # of the JSON
 
@@ -27,7 +27,7 @@ class EvaluationSettings:
     top_k: int = 0
     stop: tuple[str, ...] = ()
     batch_prompts: int = 64  # prompts rendered, sampled and scored together; changes memory and speed only
-    correct_at: float = 0.5  # pass@k: a completion is correct from this accuracy upwards
+    correct_at: float = CORRECT_AT  # pass@k: a completion is correct from this accuracy upwards
     confidence: float = 0.95  # of the intervals
     resamples: int = 2000  # of the bootstrap
     seed: int = 0  # of the bootstrap; completions take their seeds from the engine

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mmrl.batch import NO_NEEDS, Need, Totals, TrainBatch
 from mmrl.tensors import masked_mean, masked_sum
+from mmrl.types import CORRECT_AT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,12 +54,12 @@ class RightAboveWrong:
 
     tau: float = 10.0
     length_decay: float = 0.1
-    threshold: float = 0.5
+    threshold: float = CORRECT_AT
     needs: ClassVar[frozenset[Need]] = NO_NEEDS
 
     def __call__(self, logprobs: Float[Tensor, "B T"], batch: TrainBatch, totals: Totals) -> Float[Tensor, ""]:
         score = masked_mean(logprobs, batch.loss_mask)
-        right: Bool[Tensor, " B"] = batch.accuracy > self.threshold
+        right: Bool[Tensor, " B"] = batch.accuracy >= self.threshold
         length = batch.loss_mask.sum(dim=1) / batch.max_tokens
         groups = _groups(batch.group)
         value = score.sum() * 0

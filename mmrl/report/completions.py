@@ -12,8 +12,7 @@ from mmrl.report.picks import Pick
 from mmrl.report.pictures import Picture, pictures_of
 from mmrl.rewards.answer import REASONING_TAGS
 from mmrl.traces.record import TraceGroup, TraceRollout
-from mmrl.training.metrics import CORRECT_AT
-from mmrl.types import Answer, RewardStatus, Sample
+from mmrl.types import CORRECT_AT, Answer, RewardStatus, Sample
 
 _BLOCK = re.compile(rf"<(?P<tag>{'|'.join((*REASONING_TAGS, 'answer'))})>(?P<inside>.*?)</(?P=tag)>", re.DOTALL)
 _LONGEST_DETAIL = 200  # characters

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mmrl.traces.reader import TraceReader
 from mmrl.traces.record import TraceGroup
-from mmrl.training.metrics import CORRECT_AT
+from mmrl.types import CORRECT_AT
 
 _STEPS_SEARCHED = 40  # odd groups are looked for in so many steps, spread over the run
 

@@ -19,9 +19,8 @@ from typing import Any
 
 from mmrl.atomic import write_atomically
 from mmrl.errors import RunError, unknown_name
-from mmrl.types import Dropped, RewardStatus, ScoredGroup
+from mmrl.types import CORRECT_AT, Dropped, RewardStatus, ScoredGroup
 
-CORRECT_AT = 0.5  # a completion counts as correct from this accuracy upwards (graded tasks: IoU 0.5, MRA 0.5 …)
 UNREPRODUCIBLE_GROUPS = ("time", "memory")  # of the machine, not of the run: same seed, other values
 
 
