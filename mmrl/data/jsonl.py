@@ -12,6 +12,7 @@ from mmrl.atomic import write_atomically
 from mmrl.errors import DataError, nearest
 
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+_NESTED = (dict, list)
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[int, Any | DataError]]:
@@ -19,20 +20,23 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, Any | DataError]]:
 
     Lines end at a newline only: other characters that break lines in some programs may stand inside JSON text.
     """
-    content = _read(path)
-    if content.startswith(_UTF16_MARKS):
-        raise DataError(f"{path} is UTF-16 text. Manifests are UTF-8; convert it: iconv -f UTF-16 -t UTF-8 {path.name}")
-    for number, line in enumerate(content.split(b"\n"), start=1):
+    check_readable(path)
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, start=1):
+            yield from _value(number, line)
+
+
+def _value(number: int, line: bytes) -> Iterator[tuple[int, Any | DataError]]:
+    try:
+        text = line.decode("utf-8").lstrip("\ufeff").strip()
+    except UnicodeDecodeError as error:
+        yield number, DataError(f"byte {error.start + 1} of the line is not UTF-8; save the file as UTF-8")
+        return
+    if text:
         try:
-            text = line.decode("utf-8").lstrip("\ufeff").strip()
-        except UnicodeDecodeError as error:
-            yield number, DataError(f"byte {error.start + 1} of the line is not UTF-8; save the file as UTF-8")
-            continue
-        if text:
-            try:
-                yield number, parse_json(text)
-            except DataError as error:
-                yield number, error
+            yield number, parse_json(text)
+        except DataError as error:
+            yield number, error
 
 
 def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -44,7 +48,7 @@ def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 def parse_json(text: str) -> Any:
     """One JSON value. Refuses NaN, infinities, a key given twice and half characters, which `json` lets through."""
     try:
-        value = json.loads(text, object_pairs_hook=_object, parse_constant=_no_number, parse_float=_finite)
+        value = _decoded(text)
         if "\\ud" in text or "\\uD" in text:
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except DataError:
@@ -60,9 +64,30 @@ def parse_json(text: str) -> Any:
     return value
 
 
-def _read(path: Path) -> bytes:
+def _decoded(text: str) -> Any:
+    """The value, with no key given twice.
+
+    None is if `":` occurs as often as the value has keys, as each key ends so; that is quick to see. Otherwise, and
+    where white space may stand before a colon, every object is looked at.
+    """
+    if " :" not in text and "\t:" not in text:
+        value = _DECODER.decode(text)
+        if text.count('":') == _keys(value):
+            return value
+    return _CLOSE_DECODER.decode(text)
+
+
+def _keys(value: Any) -> int:
+    if type(value) is dict:
+        return len(value) + sum([_keys(item) for item in value.values() if type(item) in _NESTED])
+    return sum([_keys(item) for item in value if type(item) in _NESTED]) if type(value) is list else 0
+
+
+def check_readable(path: Path) -> None:
+    """A DataError where there is no such file, it cannot be read, or it is UTF-16."""
     try:
-        return path.read_bytes()
+        with open(path, "rb") as file:
+            begins = file.read(2)
     except FileNotFoundError:
         beside = sorted(p.name for p in path.parent.glob("*.jsonl")) if path.parent.is_dir() else []
         guess = nearest(path.name, beside)
@@ -75,6 +100,8 @@ def _read(path: Path) -> bytes:
         raise DataError(f"{path} is a folder. Give the manifest inside it, such as {path / 'train.jsonl'}.") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}); check the path and its permissions") from None
+    if begins in _UTF16_MARKS:
+        raise DataError(f"{path} is UTF-16 text. Manifests are UTF-8; convert it: iconv -f UTF-16 -t UTF-8 {path.name}")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -95,3 +122,7 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise DataError(f"the number {text} is too large to be represented; give a finite number")
     return value
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_number, parse_float=_finite)
+_CLOSE_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_number, parse_float=_finite)
