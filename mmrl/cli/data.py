@@ -34,6 +34,12 @@ def build(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A name (digits) or a YAML file.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to make.", show_default=False)],
     seed: Annotated[int | None, typer.Option(min=0, help="Instead of the recipe's own.", show_default=False)] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="n_train=500, or an option: size=84. May be repeated.", show_default=False
+        ),
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Build the data set of a recipe: a manifest per split, media, and a lock that says what it was built from.
@@ -43,12 +49,18 @@ def build(
     \b
     Examples:
       mmrl data build digits --out data/digits
+      mmrl data build scenes --out data/scenes --set n_train=500 --set size=224
       mmrl data build my_recipe.yaml --out data/mine --seed 1
     """
     from mmrl.cli.console import print_table, progress
     from mmrl.data.recipe import build_recipe
+    from mmrl.data.recipe_file import load_recipe
+    from mmrl.rewards.build import reward_uses
 
-    report = build_recipe(recipe, out, seed=seed, progress=progress(quiet=quiet))
+    rewards = load_recipe(recipe, seed=seed, settings=settings or ())[0].rewards
+    if rewards:
+        reward_uses(rewards)  # a misspelt reward is named before anything is built
+    report = build_recipe(recipe, out, seed=seed, settings=settings or (), progress=progress(quiet=quiet))
     print_table(
         ("split", "samples", "manifest"),
         [(split, report.counts[split], _near(path)) for split, path in report.manifests.items()],

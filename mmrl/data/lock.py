@@ -19,7 +19,9 @@ from mmrl.errors import RunError
 LOCK_NAME = "recipe.lock.json"
 
 
-def identity(recipe: Mapping[str, Any], *, revision: int, inputs: Mapping[str, str]) -> dict[str, Any]:
+def identity(
+    recipe: Mapping[str, Any], *, revision: int | Mapping[str, int], inputs: Mapping[str, str]
+) -> dict[str, Any]:
     """The part of a lock that decides whether two builds are the same."""
     text = json.dumps(recipe, ensure_ascii=False)  # in its order: the order of the splits decides ties
     return {
@@ -45,6 +47,12 @@ def lock_text(lock: Mapping[str, Any]) -> bytes:
     return (json.dumps(lock, indent=2, ensure_ascii=False) + "\n").encode("utf-8")
 
 
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file of any size."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def folder_digests(folder: Path) -> dict[str, str]:
     """SHA-256 of every file directly in `folder`, and one over all files of each folder in it. Without the lock."""
     digests = {}
@@ -53,10 +61,10 @@ def folder_digests(folder: Path) -> dict[str, str]:
             whole = hashlib.sha256()
             for file in sorted(path for path in entry.rglob("*") if path.is_file()):
                 name = file.relative_to(entry).as_posix()
-                whole.update(f"{name}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+                whole.update(f"{name}\0{file_digest(file)}\n".encode())
             digests[entry.name + "/"] = whole.hexdigest()
         elif entry.name != LOCK_NAME:
-            digests[entry.name] = hashlib.sha256(entry.read_bytes()).hexdigest()
+            digests[entry.name] = file_digest(entry)
     return digests
 
 

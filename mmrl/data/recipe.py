@@ -1,39 +1,45 @@
 """Building a data set from a recipe: rows of a source → split manifests, media files and a lock.
 
     <out>/train.jsonl, validation.jsonl, …    one manifest per split
-    <out>/images/*.png                        media that the builder made
+    <out>/images/*.png, videos/*.mp4          media that the builder made
+    <out>/run.yaml                            the recipe's prompt mode and rewards, for a run's config to extend
+    <out>/ATTRIBUTION.md                      whose work the media are, where the source says so
     <out>/dropped.jsonl                       every row left out, with the reason
     <out>/recipe.lock.json                    what it was built from, what it holds
 
-The same recipe, seed and inputs give the same bytes. The folder appears complete or not at all.
+The same recipe, seed and inputs give the same bytes. The folder appears complete or not at all. Rows stream through the
+disk (`staging.py`): a million of them need no more memory than a thousand, but for a few bytes each.
 """
 
 from __future__ import annotations
 
 import glob
+import json
 import os
 import shutil
 import uuid
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mmrl.atomic import flush_folder, write_atomically
-from mmrl.data.builders.catalog import BUILDERS
-from mmrl.data.jsonl import write_json_lines
 from mmrl.data.lock import LOCK_NAME, check_existing, folder_digests, identity, lock_text, package_versions
-from mmrl.data.manifest import write_manifest
-from mmrl.data.recipe_file import load_recipe, recipe_identity
+from mmrl.data.recipe_file import Part, Recipe, load_parts, recipe_identity
+from mmrl.data.recipe_filter import Filters
+from mmrl.data.samples import examine_row, sample_row
 from mmrl.data.source import Source
-from mmrl.data.split import assign_splits, connected, shuffle_key
-from mmrl.data.staging import StagedRow, drop_repeated, place, stage
+from mmrl.data.staging import StagedRow, Staging
 from mmrl.errors import DataError
 from mmrl.progress import Progress, SilentProgress
-from mmrl.types import Dropped, Sample
+from mmrl.types import Dropped, Media, Sample
 
 __all__ = ["BuildReport", "build_recipe"]
+
+ATTRIBUTION_NAME = "ATTRIBUTION.md"
+SETTINGS_NAME = "run.yaml"
+_FOLDERS = {"image": "images", "video": "videos"}
+_LISTED = 10  # defects that one error message lists
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,18 +64,20 @@ def build_recipe(
     out_dir: str | os.PathLike[str],
     *,
     seed: int | None = None,
+    settings: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> BuildReport:
     """Builds the data set of a recipe (a name such as `digits`, or a path) into `out_dir`.
 
     Where `out_dir` already holds exactly this data set, nothing is written. Where it holds anything else, a RunError
-    says what differs. `seed` replaces the recipe's own.
+    says what differs. `seed` replaces the recipe's own; `settings` change its sizes and options (`load_parts`).
     """
-    recipe, options = load_recipe(recipe_path, seed=seed)
-    builder = BUILDERS[recipe.builder]
+    recipe, parts = load_parts(recipe_path, seed=seed, settings=settings)
     out = Path(os.path.abspath(out_dir))
-    source = builder.build(options, seed=recipe.seed)
-    wanted = identity(recipe_identity(recipe), revision=builder.revision, inputs=source.inputs)
+    sources = {part.name: _source(part, parts, recipe) for part in parts}
+    revisions = {part.name: part.builder.revision for part in parts}
+    inputs = {key: digest for source in sources.values() for key, digest in source.inputs.items()}
+    wanted = identity(recipe_identity(recipe), revision=revisions.get("", revisions), inputs=inputs)
     if _occupied(out):
         return _report(out, check_existing(out, wanted), already_there=True)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -78,10 +86,25 @@ def build_recipe(
     aside = out.parent / f".{out.name}.building-{uuid.uuid4().hex[:8]}"
     try:
         counts, dropped = write_data_set(
-            source, aside, name=recipe.name, shares=recipe.splits, seed=recipe.seed, progress=progress
+            sources,
+            aside,
+            name=recipe.name,
+            shares=recipe.splits,
+            seed=recipe.seed,
+            filters=recipe.filters,
+            weights={part.name: part.weight for part in parts if not part.builder.generates},
+            total=sum(recipe.splits.values()) if any(part.builder.generates for part in parts) else None,
+            weight_sum=sum(part.weight for part in parts),
+            progress=progress,
         )
+        _write_settings(aside, recipe)
+        notices = dict.fromkeys(notice for source in sources.values() for notice in source.notices)
+        if notices:
+            text = "# Whose work the media are\n\n" + "".join(f"- {notice}\n" for notice in notices)
+            write_atomically(aside / ATTRIBUTION_NAME, text.encode())
+        packages = dict.fromkeys(package for source in sources.values() for package in source.packages)
         lock = wanted | {
-            "versions": package_versions(source.packages),
+            "versions": package_versions(packages),
             "counts": counts,
             "dropped": dropped,
             "files": folder_digests(aside),
@@ -100,70 +123,155 @@ def build_recipe(
 
 
 def write_data_set(
-    source: Source,
+    sources: Source | Mapping[str, Source],
     folder: Path,
     *,
     name: str,
     shares: Mapping[str, float],
     seed: int,
+    filters: Filters | None = None,
+    weights: Mapping[str, float] | None = None,
+    total: float | None = None,
+    weight_sum: float | None = None,
     progress: Progress | None = None,
 ) -> tuple[dict[str, int], dict[str, int]]:
-    """Writes manifests, media and `dropped.jsonl` into the new `folder`: (samples per split, dropped per reason)."""
+    """Writes manifests, media and `dropped.jsonl` into the new `folder`: (samples per split, dropped per reason).
+
+    weights: part → its part of the mixture, where there are several. The scarcest part is used whole and the others
+    are cut down to it; with `total`, every part gives its share (of `weight_sum`) of so many rows, if it has them.
+    """
     folder.mkdir(parents=True)
     waiting = folder / ".staging"
     waiting.mkdir()
-    rows, dropped = stage(source, waiting, progress=progress or SilentProgress())
-    rows, repeated = drop_repeated(rows)
-    dropped += repeated
-    if not rows:
-        raise DataError(f"the source of {name!r} gives no row: all {len(dropped)} were dropped {_counted(dropped)}")
-    splits = assign_splits(
-        [row.key for row in rows],
-        [row.stratum for row in rows],
-        connected([row.labels for row in rows]),
-        shares,
-        seed=seed,
-    )
-    counts = {}
-    placed: dict[str, Path] = {}
-    for split in shares:
-        chosen = sorted(
-            (row for row, its in zip(rows, splits, strict=True) if its == split),
-            key=lambda row: shuffle_key(f"order\0{row.key}", seed),
-        )
-        samples = _samples(chosen, folder, name=name, split=split, placed=placed)
-        write_manifest(folder / f"{split}.jsonl", samples)
-        counts[split] = len(samples)
-    lines = [{"key": row.sample_id, "reason": row.reason, "detail": row.detail} for row in dropped]
-    write_json_lines(folder / "dropped.jsonl", lines)
+    parts = {"": sources} if isinstance(sources, Source) else sources
+    staging = Staging(waiting, seed=seed)
+    try:
+        for part, source in parts.items():
+            _stage(staging, part, source, filters or Filters(), progress or SilentProgress())
+        staging.drop_repeated()
+        if weights and len(parts) > 1:
+            _mix(staging, weights, total, weight_sum or sum(weights.values()))
+        if not staging.counts():
+            reasons = staging.reasons()
+            raise DataError(f"the source of {name!r} gives no row: all {sum(reasons.values())} were dropped {reasons}")
+        staging.drop_straddlers(list(shares))
+        staging.deal(shares)
+        counts = {}
+        for split in shares:
+            counts[split] = _write_split(staging, folder, name=name, split=split)
+        with open(folder / "dropped.jsonl", "w", encoding="utf-8") as file:
+            for key, reason, detail in staging.dropped():
+                file.write(json.dumps({"key": key, "reason": reason, "detail": detail}, ensure_ascii=False) + "\n")
+        dropped = staging.reasons()
+    finally:
+        staging.close()
     shutil.rmtree(waiting)
-    return counts, _counted(dropped)
+    return counts, dropped
 
 
-def _samples(
-    rows: Sequence[StagedRow], folder: Path, *, name: str, split: str, placed: dict[str, Path]
-) -> list[Sample]:
+def _source(part: Part, parts: Sequence[Part], recipe: Recipe) -> Source:
+    if not part.builder.generates:
+        return part.builder.build(part.options, seed=recipe.seed)
+    weights = {other.name: other.weight for other in parts}
+    wanted = {split: _portion(int(count), weights, part.name) for split, count in recipe.splits.items()}
+    return part.builder.build(part.options, seed=recipe.seed, splits=wanted)
+
+
+def _portion(count: int, weights: Mapping[str, float], name: str) -> int:
+    """Of `count` rows those of one part: shares rounded down, what is left over to the largest remainders."""
+    whole = sum(weights.values())
+    exact = {part: count * weight / whole for part, weight in weights.items()}
+    floors = {part: int(value) for part, value in exact.items()}
+    order = sorted(weights, key=lambda part: floors[part] - exact[part])  # a stable sort: ties in the recipe's order
+    return floors[name] + (name in order[: count - sum(floors.values())])
+
+
+def _stage(staging: Staging, part: str, source: Source, filters: Filters, progress: Progress) -> None:
+    with progress.task(f"rows of {part}" if part else "rows", source.total) as task:
+        for row in source.rows:
+            refused = row if isinstance(row, Dropped) else filters.refusal(row)
+            if refused is not None:
+                staging.drop(refused, part=part)
+            elif not isinstance(row, Dropped):
+                staging.add(row, part=part)
+            task.advance()
+
+
+def _mix(staging: Staging, weights: Mapping[str, float], total: float | None, weight_sum: float) -> None:
+    held = staging.counts()
+    if total is None:
+        scale = min(held.get(part, 0) / weight for part, weight in weights.items())
+    else:
+        scale = total / weight_sum
+    for part, weight in weights.items():
+        quota = round(scale * weight)
+        if held.get(part, 0) > quota:
+            staging.keep_share(part, quota)
+
+
+def _write_split(staging: Staging, folder: Path, *, name: str, split: str) -> int:
+    """Writes the manifest of one split and moves its media; the number of its samples."""
+    size = staging.size(split)
+    problems: list[str] = []
+    with open(folder / f"{split}.jsonl", "w", encoding="utf-8", newline="\n") as file:
+        for sample in _samples(staging, folder, name=name, split=split, size=size):
+            line = json.dumps(sample_row(sample, root=folder), ensure_ascii=False, allow_nan=False)
+            _, defects = examine_row(json.loads(line), root=folder)
+            problems += [f"sample {sample.id!r} (row {sample.metadata['key']!r}): {text}" for text in defects]
+            if len(problems) >= _LISTED:
+                break
+            file.write(line + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    if problems:
+        raise DataError(f"the source of {name!r} gives rows that are no samples:\n  " + "\n  ".join(problems))
+    return size
+
+
+def _samples(staging: Staging, folder: Path, *, name: str, split: str, size: int) -> Iterator[Sample]:
     """Gives the rows of one split, already shuffled, their ids and their media their places."""
-    width = max(4, len(str(len(rows) - 1)))
-    samples = []
-    for number, row in enumerate(rows):
+    width = max(4, len(str(size - 1)))
+    for number, row in enumerate(staging.rows(split)):
         id_ = f"{name}-{split}-{number:0{width}d}"
-        samples.append(
-            Sample(
-                id=id_,
-                task=row.task,
-                question=row.question,
-                answer=row.answer,
-                media=place(row, id_, folder, placed),
-                choices=row.choices,
-                metadata={**row.metadata, "split": split, "key": row.key},
-            )
+        origin = {"source": row.part} if row.part else {}
+        yield Sample(
+            id=id_,
+            task=row.task,
+            question=row.question,
+            answer=row.answer,
+            media=_place(staging, row, id_, folder),
+            choices=row.choices,
+            metadata={**origin, **row.metadata, "split": split, "key": row.key},
         )
-    return samples
 
 
-def _counted(dropped: Sequence[Dropped]) -> dict[str, int]:
-    return dict(sorted(Counter(row.reason for row in dropped).items()))
+def _place(staging: Staging, row: StagedRow, id_: str, folder: Path) -> tuple[Media, ...]:
+    """The media of a row at their final places; a file that several rows share is named after the first."""
+    media = []
+    several = len(row.media) > 1
+    for number, item in enumerate(row.media):
+        if isinstance(item, Media):
+            media.append(item)
+            continue
+        name = f"{id_}-{number}{item.suffix}" if several else f"{id_}{item.suffix}"
+        path = staging.place(item, folder / _FOLDERS[item.media.type] / name)
+        media.append(replace(item.media, path=str(path)))
+    return tuple(media)
+
+
+def _write_settings(folder: Path, recipe: Recipe) -> None:
+    """The recipe's prompt mode and rewards as a config that a run's config can extend."""
+    import yaml
+
+    settings: dict[str, Any] = {}
+    if recipe.prompt is not None:
+        settings["prompt"] = recipe.prompt.model_dump()
+    if recipe.rewards:
+        settings["rewards"] = recipe.rewards
+    if settings:
+        head = f"# How the samples of {recipe.name!r} are meant to be asked and scored: `extends: {SETTINGS_NAME}`.\n"
+        text = head + yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=120)
+        write_atomically(folder / SETTINGS_NAME, text.encode())
 
 
 def _occupied(out: Path) -> bool:

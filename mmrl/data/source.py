@@ -31,6 +31,7 @@ class Draft:
     task: str
     stratum: str = ""  # rows of one stratum spread over the splits in proportion
     group: str | None = None  # rows of one group stay in one split: frames of a scene, questions about one clip
+    split: str | None = None  # where the source itself says which split the row belongs to; None: it is dealt out
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -39,6 +40,7 @@ class Source:
     """What a builder found."""
 
     rows: Iterator[Draft | Dropped]  # a Dropped has the row's key as its sample_id
-    total: int  # how many rows will come
+    total: int  # how many rows will come, as far as that is known beforehand; progress alone uses it
     inputs: Mapping[str, str]  # file read → SHA-256 of its content
     packages: tuple[str, ...] = ()  # whose versions shape the output
+    notices: tuple[str, ...] = ()  # whose work the media are and under which licence; written into the built folder

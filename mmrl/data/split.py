@@ -39,27 +39,47 @@ def assign_splits(
     members: dict[int, list[int]] = defaultdict(list)
     for row, unit in enumerate(units):
         members[unit].append(row)
-    whole = sum(shares.values())
-    given = dict.fromkeys(shares, 0)
-    dealt = 0
+    dealer = Dealer(shares)
     assigned = [""] * len(keys)
 
     def turn(rows: list[int]) -> tuple[str, int, str]:
         return strata[rows[0]], -len(rows), shuffle_key(keys[rows[0]], seed)
 
     for rows in sorted(members.values(), key=turn):
-        dealt += len(rows)
-        target = max(shares, key=lambda split: shares[split] / whole * dealt - given[split])
-        given[target] += len(rows)
+        target = dealer.give(len(rows))
         for row in rows:
             assigned[row] = target
-    empty = [split for split, count in given.items() if count == 0]
-    if empty:
-        raise DataError(
-            f"no row is left for split {', '.join(empty)}: {len(keys)} rows in {len(members)} units that must stay "
-            f"together cannot be divided as {dict(shares)}. Give it a larger share, or remove it"
-        )
+    dealer.refuse_empty(units=len(members))
     return assigned
+
+
+class Dealer:
+    """Deals units of rows to splits, each to the split that is furthest behind its share of all rows dealt so far."""
+
+    def __init__(self, shares: Mapping[str, float]) -> None:
+        self._shares = dict(shares)
+        self._whole = sum(shares.values())
+        self._given = dict.fromkeys(shares, 0)
+        self._dealt = 0
+
+    def give(self, rows: int) -> str:
+        """The split of the next unit, which has so many rows."""
+        self._dealt += rows
+        target = max(self._shares, key=self._behind)
+        self._given[target] += rows
+        return target
+
+    def refuse_empty(self, *, units: int) -> None:
+        """A DataError where a split got nothing."""
+        empty = [split for split, count in self._given.items() if count == 0]
+        if empty:
+            raise DataError(
+                f"no row is left for split {', '.join(empty)}: {self._dealt} rows in {units} units that must stay "
+                f"together cannot be divided as {self._shares}. Give it a larger share, or remove it"
+            )
+
+    def _behind(self, split: str) -> float:
+        return self._shares[split] / self._whole * self._dealt - self._given[split]
 
 
 def parse_shares(text: str) -> dict[str, float]:

@@ -1,28 +1,41 @@
-"""Rows on their way from a source into a data set: media are written at once, so that memory holds none of them.
+"""Rows on their way from a source into a data set, on the disk: memory does not grow with their content.
 
-stage           source → rows, their new files in a waiting folder, told apart by content
-drop_repeated   without exact repetitions and without contradictions
-place           moves the files of a row to their final names
+    add, drop         a row as the source gives it; its new media files are written at once, told apart by content
+    drop_repeated     exact repetitions and contradictions leave
+    keep_share        a source that gave more than its part of the mixture is cut down
+    drop_straddlers   rows whose media a later split shows as well leave, where the source itself names the splits
+    deal              the other rows get their splits: stratified, and never the same media on two sides
+    rows, dropped     what is left, split by split in shuffled order, and what left, with the reason
+
+The rows lie in an SQLite file beside the data set. In memory: 16 bytes a row while splits are dealt, and SQLite's cache
+(64 MiB).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections import defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+import sqlite3
+from array import array
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from mmrl.data.answers import answer_row
-from mmrl.data.source import Draft, NewFile, Source
+from mmrl.data.answers import answer_row, parse_answer
+from mmrl.data.source import Draft, NewFile
+from mmrl.data.split import Dealer, shuffle_key
 from mmrl.errors import DataError
-from mmrl.progress import Progress
 from mmrl.types import Answer, Dropped, Media
 
-FOLDERS = {"image": "images", "video": "videos"}
+_SHAPE = ("start", "end", "fps", "max_frames")  # of a media item, beside type and path
+_TABLES = """
+CREATE TABLE rows (n INTEGER PRIMARY KEY, key TEXT UNIQUE, part TEXT, stratum TEXT, identity BLOB, answer TEXT,
+                   deal_key TEXT, order_key TEXT, split TEXT, unit INTEGER, alive INTEGER DEFAULT 1, body TEXT);
+CREATE TABLE labels (label BLOB, n INTEGER);
+CREATE TABLE placed (digest TEXT PRIMARY KEY, path TEXT);
+CREATE TABLE dropped (key TEXT, reason TEXT, detail TEXT);
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,122 +50,261 @@ class StagedFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StagedRow:
-    """A draft whose new files are on the disk."""
+    """A row whose split is known."""
 
     key: str
+    part: str  # the name of its source in the recipe; empty where there is only one
     task: str
     question: str
     answer: Answer
     choices: tuple[str, ...]
     media: tuple[StagedFile | Media, ...]
-    stratum: str
-    group: str | None
     metadata: Mapping[str, Any]
 
-    @property
-    def labels(self) -> list[Hashable]:
-        """Rows that share one of these must stay in one split."""
-        labels: list[Hashable] = [("media", name) for name in self.media_names]
-        return labels if self.group is None else [*labels, ("group", self.group)]
 
-    @property
-    def media_names(self) -> list[str]:
-        names: list[str] = []
-        for item in self.media:
-            if isinstance(item, StagedFile):
-                names.append(item.digest)
-            else:
-                names += [item.path] if item.path is not None else item.paths
-        return names
+class Staging:
+    """The rows of one build. `folder` must be empty; the caller removes it."""
 
+    def __init__(self, folder: Path, *, seed: int) -> None:
+        self._folder, self._seed = folder, seed
+        self._base = sqlite3.connect(folder / "rows.sqlite", isolation_level=None)
+        self._base.execute("PRAGMA journal_mode = OFF")
+        self._base.execute("PRAGMA synchronous = OFF")
+        self._base.execute("PRAGMA cache_size = -65536")
+        self._base.executescript(_TABLES)
+        self._base.execute("BEGIN")
+        self._count = 0
 
-def stage(source: Source, waiting: Path, *, progress: Progress) -> tuple[list[StagedRow], list[Dropped]]:
-    """(rows, rows that the builder left out)."""
-    rows: list[StagedRow] = []
-    dropped: list[Dropped] = []
-    keys: set[str] = set()
-    with progress.task("rows", source.total) as task:
-        for row in source.rows:
-            if isinstance(row, Dropped):
-                dropped.append(row)
-            else:
-                if row.key in keys:
-                    raise DataError(f"the source gives two rows the key {row.key!r}; a builder's keys must be unique")
-                keys.add(row.key)
-                rows.append(_staged(row, waiting))
-            task.advance()
-    return rows, dropped
+    def close(self) -> None:
+        self._base.close()
 
-
-def drop_repeated(rows: Sequence[StagedRow]) -> tuple[list[StagedRow], list[Dropped]]:
-    """Rows that ask the same of the same media: the first stays if all answers agree, none if they do not."""
-    alike: dict[Hashable, list[StagedRow]] = defaultdict(list)
-    for row in rows:
-        alike[(row.question, row.choices, tuple(row.media_names))].append(row)
-    kept: list[StagedRow] = []
-    dropped: list[Dropped] = []
-    for same in alike.values():
-        first = same[0]
-        if len({json.dumps(answer_row(row.answer)) for row in same}) == 1:
-            kept.append(first)
-            reason, detail, left_out = "duplicate", f"same question, media and answer as {first.key}", same[1:]
-        else:
-            keys = ", ".join(row.key for row in same)
-            reason, detail, left_out = "contradictory answers", f"same question and media, other answers: {keys}", same
-        dropped += [Dropped(sample_id=row.key, stage="filter", reason=reason, detail=detail) for row in left_out]
-    return kept, dropped
-
-
-def place(row: StagedRow, id_: str, folder: Path, placed: dict[str, Path]) -> tuple[Media, ...]:
-    """The media of a row at their final places; a file that several rows share is named after the first.
-
-    `placed` (digest → final path) goes from call to call and grows.
-    """
-    media = []
-    several = len(row.media) > 1
-    for number, item in enumerate(row.media):
-        if isinstance(item, Media):
-            media.append(item)
-            continue
-        path = placed.get(item.digest)
-        if path is None:
-            name = f"{id_}-{number}{item.suffix}" if several else f"{id_}{item.suffix}"
-            path = placed[item.digest] = folder / FOLDERS[item.media.type] / name
-            path.parent.mkdir(exist_ok=True)
-            os.rename(item.waiting, path)
-        shape = item.media
-        media.append(
-            Media(
-                type=shape.type,
-                path=str(path),
-                start=shape.start,
-                end=shape.end,
-                fps=shape.fps,
-                max_frames=shape.max_frames,
+    def add(self, draft: Draft, *, part: str = "") -> None:
+        """Stages a row and writes its new files."""
+        key = f"{part}:{draft.key}" if part else draft.key
+        media = [self._item(item) for item in draft.media]
+        names = [name for item in media for name in ([item["digest"]] if "digest" in item else item["files"])]
+        same = json.dumps([draft.question, draft.choices, names], ensure_ascii=False)
+        try:
+            body = json.dumps(
+                {
+                    "task": draft.task,
+                    "question": draft.question,
+                    "choices": draft.choices,
+                    "media": media,
+                    "metadata": draft.metadata,
+                },
+                ensure_ascii=False,
+                allow_nan=False,
             )
+            answer = json.dumps(answer_row(draft.answer), ensure_ascii=False, allow_nan=False)
+            body.encode("utf-8")
+        except (TypeError, ValueError) as error:
+            raise DataError(f"row {key!r} of the source cannot be written as JSON: {error}") from None
+        values = (
+            self._count,
+            key,
+            part,
+            draft.stratum,
+            _digest(same),
+            answer,
+            shuffle_key(key, self._seed),
+            shuffle_key(f"order\0{key}", self._seed),
+            draft.split,
+            body,
         )
-    return tuple(media)
+        try:
+            self._base.execute(
+                "INSERT INTO rows (n, key, part, stratum, identity, answer, deal_key, order_key, split, body) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                values,
+            )
+        except sqlite3.IntegrityError:
+            raise DataError(f"the source gives two rows the key {key!r}; a builder's keys must be unique") from None
+        labels = [_digest(f"media\0{name}") for name in dict.fromkeys(names)]
+        if draft.group is not None:
+            labels.append(_digest(f"group\0{part}\0{draft.group}"))
+        self._base.executemany("INSERT INTO labels VALUES (?, ?)", [(label, self._count) for label in labels])
+        self._count += 1
+
+    def drop(self, row: Dropped, *, part: str = "") -> None:
+        """Notes a row that the source, or a filter, left out."""
+        key = f"{part}:{row.sample_id}" if part else row.sample_id
+        self._base.execute("INSERT INTO dropped VALUES (?, ?, ?)", (key, row.reason, row.detail))
+
+    def drop_repeated(self) -> None:
+        """Of rows that ask the same of the same media the first stays if all answers agree, none if they do not."""
+        self._base.execute("CREATE INDEX same ON rows (identity, n)")
+        groups = self._base.execute(
+            "SELECT identity, MIN(n) FROM rows GROUP BY identity HAVING COUNT(*) > 1 ORDER BY MIN(n)"
+        ).fetchall()
+        for identity, _ in groups:
+            alike = self._base.execute(
+                "SELECT n, key, answer FROM rows WHERE identity = ? ORDER BY n", (identity,)
+            ).fetchall()
+            if len({answer for _, _, answer in alike}) == 1:
+                why = ("duplicate", f"same question, media and answer as {alike[0][1]}")
+                self._leave([(n, key, *why) for n, key, _ in alike[1:]])
+            else:
+                keys = ", ".join(key for _, key, _ in alike[:10]) + (" …" if len(alike) > 10 else "")
+                why = ("contradictory answers", f"same question and media, other answers: {keys}")
+                self._leave([(n, key, *why) for n, key, _ in alike])
+
+    def counts(self) -> dict[str, int]:
+        """Part → rows that are left."""
+        found = self._base.execute("SELECT part, COUNT(*) FROM rows WHERE alive GROUP BY part")
+        return {str(part): int(count) for part, count in found}
+
+    def keep_share(self, part: str, quota: int) -> None:
+        """Leaves `quota` rows of a part, drawn by the seed."""
+        beyond = self._base.execute(
+            "SELECT n, key FROM rows WHERE alive AND part = ? ORDER BY deal_key LIMIT -1 OFFSET ?", (part, quota)
+        ).fetchall()
+        detail = f"the recipe's weights leave {quota} rows of {part}"
+        self._leave([(n, key, "beyond its share of the mixture", detail) for n, key in beyond])
+
+    def drop_straddlers(self, splits: list[str]) -> None:
+        """Where a source names the splits itself: rows whose media or group a later one of `splits` has too leave."""
+        self._index_labels()
+        rank = "CASE rows.split " + " ".join(f"WHEN '{name}' THEN {i}" for i, name in enumerate(splits)) + " END"
+        shared = self._base.execute(
+            f"SELECT label, MAX({rank}) FROM labels JOIN rows USING (n) WHERE alive AND split IS NOT NULL "
+            "GROUP BY label HAVING COUNT(DISTINCT split) > 1"
+        ).fetchall()
+        for label, last in shared:
+            detail = f"shares media or a group with a row of {splits[last]}"
+            leaving = self._base.execute(
+                "SELECT n, key FROM labels JOIN rows USING (n) WHERE label = ? AND alive AND split <> ? ORDER BY n",
+                (label, splits[last]),
+            ).fetchall()
+            self._leave([(n, key, "shown in another split", detail) for n, key in leaving])
+
+    def deal(self, shares: Mapping[str, float]) -> None:
+        """Gives every row without a split its split, as `split.assign_splits` does."""
+        if not self._base.execute("SELECT 1 FROM rows WHERE alive AND split IS NULL LIMIT 1").fetchone():
+            return
+        self._index_labels()
+        parent = self._units()
+        self._base.executemany(
+            "UPDATE rows SET unit = ? WHERE n = ?", ((_root(parent, n), n) for n in range(self._count))
+        )
+        self._base.execute("CREATE TABLE dealt (unit INTEGER PRIMARY KEY, split TEXT)")
+        self._base.execute(
+            "CREATE TABLE units AS SELECT unit, COUNT(*) AS size FROM rows WHERE alive AND split IS NULL GROUP BY unit"
+        )
+        dealer, units = Dealer(shares), 0
+        turns = self._base.execute(
+            "SELECT units.unit, size FROM units JOIN rows ON rows.n = units.unit ORDER BY stratum, -size, deal_key"
+        )
+        dealt = self._base.cursor()
+        for unit, size in turns:
+            dealt.execute("INSERT INTO dealt VALUES (?, ?)", (unit, dealer.give(size)))
+            units += 1
+        dealer.refuse_empty(units=units)
+        self._base.execute(
+            "UPDATE rows SET split = (SELECT split FROM dealt WHERE dealt.unit = rows.unit) "
+            "WHERE alive AND split IS NULL"
+        )
+
+    def size(self, split: str) -> int:
+        return int(self._base.execute("SELECT COUNT(*) FROM rows WHERE alive AND split = ?", (split,)).fetchone()[0])
+
+    def rows(self, split: str) -> Iterator[StagedRow]:
+        """The rows of a split, shuffled."""
+        found = self._base.execute(
+            "SELECT key, part, answer, body FROM rows WHERE alive AND split = ? ORDER BY order_key", (split,)
+        )
+        for key, part, answer, body in found:
+            fields = json.loads(body)
+            yield StagedRow(
+                key=key,
+                part=part,
+                task=fields["task"],
+                question=fields["question"],
+                answer=_answer(json.loads(answer), key),
+                choices=tuple(fields["choices"]),
+                media=tuple(self._staged(item) for item in fields["media"]),
+                metadata=fields["metadata"],
+            )
+
+    def place(self, item: StagedFile, path: Path) -> Path:
+        """Moves a waiting file to `path`; where it was moved before, for another row, the place it has."""
+        there = self._base.execute("SELECT path FROM placed WHERE digest = ?", (item.digest,)).fetchone()
+        if there is not None:
+            return Path(there[0])
+        path.parent.mkdir(exist_ok=True)
+        item.waiting.rename(path)
+        self._base.execute("INSERT INTO placed VALUES (?, ?)", (item.digest, str(path)))
+        return path
+
+    def dropped(self) -> Iterator[tuple[str, str, str]]:
+        """(key, reason, detail) of every row that left, in the order in which they did."""
+        yield from self._base.execute("SELECT key, reason, detail FROM dropped ORDER BY rowid")
+
+    def reasons(self) -> dict[str, int]:
+        found = self._base.execute("SELECT reason, COUNT(*) FROM dropped GROUP BY reason ORDER BY reason")
+        return {str(reason): int(count) for reason, count in found}
+
+    def _leave(self, rows: list[tuple[int, str, str, str]]) -> None:
+        self._base.executemany("UPDATE rows SET alive = 0 WHERE n = ?", [(n,) for n, *_ in rows])
+        self._base.executemany("INSERT INTO dropped VALUES (?, ?, ?)", [row[1:] for row in rows])
+
+    def _index_labels(self) -> None:
+        self._base.execute("CREATE INDEX IF NOT EXISTS by_label ON labels (label, n)")
+
+    def _units(self) -> array[int]:
+        """Rows that share a label, directly or through others, get one root: the first of them."""
+        parent = array("q", range(self._count))
+        last_label, first = b"", 0
+        linked = self._base.execute(
+            "SELECT label, n FROM labels JOIN rows USING (n) WHERE alive AND split IS NULL ORDER BY label, n"
+        )
+        for label, n in linked:
+            if label != last_label:
+                last_label, first = label, n
+                continue
+            a, b = _root(parent, first), _root(parent, n)
+            parent[max(a, b)] = min(a, b)
+        return parent
+
+    def _item(self, item: NewFile | Media) -> dict[str, Any]:
+        if isinstance(item, Media):
+            shape = {key: value for key in _SHAPE if (value := getattr(item, key)) is not None}
+            files = list(item.paths) if item.path is None else [item.path]
+            return {"type": item.type, "files": files, **shape}
+        digest = hashlib.sha256(item.content).hexdigest()
+        path = self._waiting(digest)
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(item.content)
+        return {"type": item.type, "digest": digest, "suffix": item.suffix, **item.options}
+
+    def _staged(self, item: dict[str, Any]) -> StagedFile | Media:
+        shape = {key: item[key] for key in _SHAPE if key in item}
+        if "digest" in item:
+            return StagedFile(
+                digest=item["digest"],
+                waiting=self._waiting(item["digest"]),
+                suffix=item["suffix"],
+                media=Media(type=item["type"], **shape),
+            )
+        if item["type"] == "frames":
+            return Media(type="frames", paths=tuple(item["files"]), **shape)
+        return Media(type=item["type"], path=item["files"][0], **shape)
+
+    def _waiting(self, digest: str) -> Path:
+        return self._folder / digest[:2] / digest
 
 
-def _staged(draft: Draft, waiting: Path) -> StagedRow:
-    return StagedRow(
-        key=draft.key,
-        task=draft.task,
-        question=draft.question,
-        answer=draft.answer,
-        choices=draft.choices,
-        media=tuple(_staged_file(item, waiting) if isinstance(item, NewFile) else item for item in draft.media),
-        stratum=draft.stratum,
-        group=draft.group,
-        metadata=draft.metadata,
-    )
+def _answer(row: Any, key: str) -> Answer:
+    return cast(Answer, parse_answer(row, where=f"row {key!r} of the source"))
 
 
-def _staged_file(file: NewFile, waiting: Path) -> StagedFile:
-    digest = hashlib.sha256(file.content).hexdigest()
-    path = waiting / digest
-    if not path.exists():
-        path.write_bytes(file.content)
-    return StagedFile(
-        digest=digest, waiting=path, suffix=file.suffix, media=Media(type=file.type, **dict(file.options))
-    )
+def _root(parent: array[int], row: int) -> int:
+    while parent[row] != row:
+        parent[row] = parent[parent[row]]
+        row = parent[row]
+    return row
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()[:16]

@@ -3,6 +3,9 @@
 A builder is a function `(options, *, seed) -> Source`. It reads or generates rows one after the other, imports what it
 needs inside the function, refuses a source it cannot read with a DataError, and yields a `Dropped` for every row that
 it leaves out. Splits, duplicates, files and the lock are the work of `build_recipe`.
+
+A builder that `generates` its rows is called with `splits` (split → how many rows) as well, and names the split of
+each.
 """
 
 from __future__ import annotations
@@ -21,8 +24,9 @@ class Builder:
     """One kind of source."""
 
     options: type[BaseModel]  # what a recipe may set
-    build: Callable[..., Source]  # (options, *, seed)
+    build: Callable[..., Source]  # (options, *, seed), and splits where it generates
     revision: int  # raise it whenever the same recipe begins to give other files
+    generates: bool = False  # makes as many rows as are asked for, for named splits
 
 
 BUILDERS: Mapping[str, Builder] = {
