@@ -14,6 +14,7 @@ RANKS = {
     "types": 0,
     "progress": 0,
     "atomic": 0,
+    "child": 0,
     "batch": 1,
     "tensors": 1,
     "credit": 2,

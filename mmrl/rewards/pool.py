@@ -1,24 +1,19 @@
 """Worker processes with a hard limit per call: late ones are killed, crashed ones are replaced.
 
-Threads cannot be killed, and a forked copy of a process that holds torch, CUDA and locks can hang before it begins.
-So a worker is an ordinary new process (`worker.py`) that inherits nothing but a socket. Started at the first call that
-needs one.
+A worker is a `mmrl.child.Child` that runs `worker.py`. Started at the first call that needs one.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import pickle
-import signal
-import socket
 import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Sequence
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 
+from mmrl.child import Child, exit_text
 from mmrl.errors import ConfigError, RewardError
 from mmrl.rewards.reward import Reward
 from mmrl.rewards.worker import Call, Hello, Outcome
@@ -31,18 +26,8 @@ class _Worker:
     """One process and what it is doing."""
 
     def __init__(self, hello: Hello) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)}
-            self.process = subprocess.Popen(
-                [sys.executable, "-P", "-c", f"from mmrl.rewards.worker import serve; serve({theirs.fileno()})"],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=2,  # what a reward prints must not mix with what the command prints
-                env=environment,
-                start_new_session=True,  # its own children die with it, and Ctrl-C reaches the parent alone
-            )
-        self.connection = Connection(ours.detach())
+        self.child = Child("mmrl.rewards.worker:serve")
+        self.connection = self.child.connection
         self.connection.send(hello)
         self.ready = False  # it answered the hello
         self.call: int | None = None  # position of the call it works on
@@ -54,13 +39,6 @@ class _Worker:
         self.connection.send(call)
         self.since = time.monotonic()
         self.deadline = self.since + call.timeout_seconds
-
-    def kill(self) -> int:
-        """End the process and everything it started; its exit code."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.connection.close()
-        return self.process.wait()
 
 
 class WorkerPool:
@@ -94,13 +72,13 @@ class WorkerPool:
 
     def close(self) -> None:
         for worker in self._workers:
-            worker.kill()
+            worker.child.kill()
         self._workers = []
 
     @property
     def process_ids(self) -> list[int]:
         """Of the workers that exist now."""
-        return [worker.process.pid for worker in self._workers]
+        return [worker.child.process.pid for worker in self._workers]
 
     def _assign(self, waiting: deque[int], calls: Sequence[Call]) -> None:
         starting = sum(not worker.ready for worker in self._workers)
@@ -140,16 +118,16 @@ class WorkerPool:
         """A process that ended by itself: a failure of the call it worked on, and of no other."""
         seconds = time.monotonic() - worker.since
         with contextlib.suppress(subprocess.TimeoutExpired):
-            worker.process.wait(timeout=1.0)  # its socket closes a moment before its exit code is known
+            worker.child.process.wait(timeout=1.0)  # its socket closes a moment before its exit code is known
         code = self._discard(worker)
         if not worker.ready:
             raise RewardError(
-                f"the process for rewards {', '.join(self._hello.names)} ended while it started ({_exit(code)}). "
+                f"the process for rewards {', '.join(self._hello.names)} ended while it started ({exit_text(code)}). "
                 f"Its own message stands above this one."
             )
         if worker.call is not None:
             outcomes[worker.call] = Outcome(
-                score=None, status=RewardStatus.ERROR, error=f"its process ended: {_exit(code)}", seconds=seconds
+                score=None, status=RewardStatus.ERROR, error=f"its process ended: {exit_text(code)}", seconds=seconds
             )
 
     def _kill_late(self, outcomes: list[Outcome | None], calls: Sequence[Call]) -> None:
@@ -172,7 +150,7 @@ class WorkerPool:
 
     def _discard(self, worker: _Worker) -> int:
         self._workers.remove(worker)
-        return worker.kill()
+        return worker.child.kill()
 
 
 def _pickled(name: str, reward: Reward) -> bytes:
@@ -183,12 +161,3 @@ def _pickled(name: str, reward: Reward) -> bytes:
             f"reward {name!r} runs in a process of its own and cannot be sent there ({error}). Define it at the top "
             f"level of an importable module, not in a function or a notebook."
         ) from error
-
-
-def _exit(code: int) -> str:
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        return f"signal {signal.Signals(-code).name}"
-    except ValueError:
-        return f"signal {-code}"

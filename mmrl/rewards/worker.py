@@ -7,12 +7,9 @@ far ends the process from inside too, so that an orphan in an endless loop does 
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import os
 import pickle
-import signal
-import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -20,11 +17,11 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
+from mmrl.child import alarm, connected, limit_address_space
 from mmrl.errors import ConfigError, DataError, RewardError
 from mmrl.rewards.reward import Reward
 from mmrl.types import Completion, RewardStatus, Sample, Score
 
-ORPHAN_GRACE_SECONDS = 5.0
 _FRAMES_KEPT = 4  # samples whose decoded frames stay in memory
 
 
@@ -103,14 +100,13 @@ class _Frames:
 
 def serve(descriptor: int) -> None:
     """Answer calls until the parent closes the connection."""
-    connection = Connection(descriptor)
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    connection = connected(descriptor)
     hello: Hello = connection.recv()
     rewards: dict[int, Reward] = {}
     frames = None
     name = ""
     try:
-        _limit_memory(hello.memory_bytes)
+        limit_address_space(hello.memory_bytes)
         for number, pickled in enumerate(hello.rewards):
             name = hello.names[number]
             rewards[number] = pickle.loads(pickled)  # written by our own parent
@@ -128,10 +124,8 @@ def serve(descriptor: int) -> None:
             call: Call = connection.recv()
         except (EOFError, OSError):
             return
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # the default action ends the process, even inside C code
-        signal.setitimer(signal.ITIMER_REAL, call.timeout_seconds + ORPHAN_GRACE_SECONDS)
-        outcome = call_reward(rewards[call.reward], call.completion, call.sample, frames)
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        with alarm(call.timeout_seconds):
+            outcome = call_reward(rewards[call.reward], call.completion, call.sample, frames)
         _send(connection, outcome)
 
 
@@ -142,17 +136,3 @@ def _send(connection: Connection, outcome: Outcome) -> None:
         os._exit(0)
     except Exception as error:  # details that do not pickle
         connection.send(_failure(f"its details cannot leave the process: {error}", time.perf_counter()))
-
-
-def _end_with_parent(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os.killpg(0, signal.SIGKILL)
-
-
-def _limit_memory(limit: int) -> None:
-    if limit:
-        import resource
-
-        with contextlib.suppress(ValueError, OSError):  # a system that has no such limit, or a lower one already
-            resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

@@ -151,7 +151,7 @@ def plain(value: Any) -> Any:
 
 def _group(record: Json) -> TraceGroup:
     prompt = record["prompt"]
-    views = tuple(MediaView(**{**view, "seconds": tuple(view["seconds"])}) for view in prompt["views"])
+    views = tuple(_view(view) for view in prompt["views"])
     dropped = Dropped(**record["dropped"]) if record["dropped"] else None
     return TraceGroup(
         step=record["step"],
@@ -162,6 +162,10 @@ def _group(record: Json) -> TraceGroup:
         rollouts=tuple(_rollout(rollout, views, trained=dropped is None) for rollout in record["rollouts"]),
         dropped=dropped,
     )
+
+
+def _view(record: Json) -> MediaView:
+    return MediaView(**{**record, "seconds": tuple(record["seconds"]), "frames": tuple(record.get("frames", ()))})
 
 
 def _drop(record: Json) -> TraceDrop:
