@@ -92,7 +92,10 @@ class MediaView:
     height: int
     spoken_width: float  # the x coordinate by which the model means the right edge
     spoken_height: float
-    seconds: tuple[float, ...] = ()  # video: the time of each frame the model saw
+    seconds: tuple[float, ...] = ()  # video and frames: the time of each frame the model saw
+    frames: tuple[int, ...] = ()  # … and its number in the clip, or in the list of files
+    reader: str = ""  # which reader decoded the clip: "decord", "pyav"; "files" for listed frames
+    reader_note: str = ""  # why it was not the first choice; empty: it was
 
     def to_original(self, x: float, y: float) -> tuple[float, float]:
         """A point as the model wrote it, in pixels of the original."""
