@@ -37,7 +37,10 @@ def build(
     settings: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="KEY=VALUE", help="n_train=500, or an option: size=84. May be repeated.", show_default=False
+            "--set",
+            metavar="KEY=VALUE",
+            help="n_train=500, or an option: size=84. May be repeated.",
+            show_default=False,
         ),
     ] = None,
     quiet: Quiet = False,

@@ -20,7 +20,7 @@ from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from mmrl.data.answers import answer_row, parse_answer
 from mmrl.data.source import Draft, NewFile
@@ -296,7 +296,7 @@ class Staging:
 
 
 def _answer(row: Any, key: str) -> Answer:
-    return cast(Answer, parse_answer(row, where=f"row {key!r} of the source"))
+    return parse_answer(row, where=f"row {key!r} of the source")
 
 
 def _root(parent: array[int], row: int) -> int:
