@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mmrl.curation.shards import Row, Shard, read_rows, row_at, shards_of
+from mmrl.curation.shards import Shard, raw_lines, read_lines, row_at, shards_of
 from mmrl.curation.workers import run_ordered
 from mmrl.progress import Progress
 from mmrl.types import Sample
@@ -92,13 +92,14 @@ class _ScanShard:
     extract: Extract
 
     def __call__(self, shard: Shard) -> ShardRows:
-        rows = list(read_rows(shard))
+        lines = raw_lines(shard)
+        rows = list(read_lines(shard, lines))
         samples = [row.sample for row in rows if row.sample is not None]
         sound = np.array([row.sample is not None for row in rows], dtype=bool)
         columns = {name: _spread(values, sound) for name, values in self.extract(samples).items()}
         return ShardRows(
             shard=shard,
-            lines=_lines(shard, rows),
+            lines=len(lines),
             line=np.array([row.line for row in rows], dtype=np.int32),
             start=np.array([row.start for row in rows], dtype=np.int64),
             state=np.where(sound, SOUND, DEFECTIVE).astype(np.uint8),
@@ -175,14 +176,6 @@ def _spread(values: NDArray[Any], sound: NDArray[np.bool_]) -> NDArray[Any]:
     whole = np.zeros((len(sound), *values.shape[1:]), dtype=values.dtype)
     whole[sound] = values
     return whole
-
-
-def _lines(shard: Shard, rows: Sequence[Row]) -> int:
-    last = rows[-1].line if rows else 0
-    with open(shard.path, "rb") as file:  # blank lines after the last row count for the lines of the next shard
-        file.seek(rows[-1].start + len(rows[-1].raw) if rows else shard.start)
-        rest = file.read(shard.stop - file.tell())
-    return last + max(0, rest.count(b"\n") - (1 if rows else 0))
 
 
 def reasons_of(scan: Scan) -> Mapping[int, str]:

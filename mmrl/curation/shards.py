@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -76,9 +76,14 @@ def raw_lines(shard: Shard) -> list[bytes]:
 
 def read_rows(shard: Shard) -> Iterator[Row]:
     """Every row of a shard, read and checked as `read_manifest` does."""
+    return read_lines(shard, raw_lines(shard))
+
+
+def read_lines(shard: Shard, lines: Sequence[bytes]) -> Iterator[Row]:
+    """The rows of a shard whose lines were read already."""
     root = Path(os.path.abspath(shard.path)).parent
     start = shard.start
-    for line, raw in enumerate(raw_lines(shard), start=1):
+    for line, raw in enumerate(lines, start=1):
         row = read_row(raw, line=line, start=start, root=root)
         if row is not None:
             yield row
