@@ -57,10 +57,13 @@ def _rewards() -> Table:
 
 
 def _families() -> Table:
-    from mmrl.policy.family import FAMILIES
+    from mmrl.policy.families import FAMILIES
 
-    rows: list[tuple[object, ...]] = [(name, ", ".join(f.model_types)) for name, f in FAMILIES.items()]
-    return ("name", "model_type in config.json"), rows
+    rows: list[tuple[object, ...]] = [
+        (name, ", ".join(f.model_types), "packed" if f.packs else "repeated", ", ".join(f.media), f.coordinates)
+        for name, f in FAMILIES.items()
+    ]
+    return ("name", "model_type in config.json", "prompts are", "shown", "boxes and points in"), rows
 
 
 def _recipes() -> Table:

@@ -25,14 +25,16 @@ def tiny(
     vision_depth: Annotated[int, typer.Option(min=1, help="Layers of the vision tower.")] = 2,
     vision_hidden_size: Annotated[int, typer.Option(min=32, help="Width of the vision tower.")] = 128,
     seed: Annotated[int, typer.Option(min=0, help="Of the random weights.")] = 0,
+    family: Annotated[str, typer.Option(help="Its architecture; see `mmrl list families`.")] = "qwen2_5_vl",
 ) -> None:
-    """Make a real but tiny Qwen2.5-VL with random weights.
+    """Make a real but tiny vision-language model with random weights.
 
-    In Hugging Face layout, with processor and tokenizer: `transformers` and vLLM load it as it is.
+    In Hugging Face layout, with processor and tokenizer: `transformers` loads it as it is.
 
     \b
     Examples:
       mmrl model tiny models/tiny
+      mmrl model tiny models/tiny3 --family qwen3_vl
       mmrl model tiny models/wider --hidden-size 256 --layers 4 --seed 1
     """
     from mmrl.policy.tiny import save_tiny_model
@@ -43,6 +45,7 @@ def tiny(
         raise typer.BadParameter(f"{key_value_heads} does not divide {heads} heads", param_hint="--key-value-heads")
     parameters = save_tiny_model(
         out,
+        family=family,
         hidden_size=hidden_size,
         layers=layers,
         heads=heads,

@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 from transformers.utils import logging as hf_logging
 
 from mmrl.errors import ModelError
-from mmrl.policy.family import family_of
+from mmrl.policy.families import family_of
 from mmrl.policy.policy import Policy
 
 

@@ -134,7 +134,7 @@ def pack_rows(bins: Sequence[Sequence[Part]], family: Family, config: Any, *, pa
             following = int(prompt_positions.max()) + 1
             part_of[r, at : at + part.tokens] = number
             branch_of[r, at : at + size] = 0
-            media.place(prompt, r * length + at, config)
+            media.place(prompt, r * length + at, family.merge_size(config))
             last = r * length + at + size - 1
             at += size
             for i, branch in enumerate(part.branches):
@@ -172,12 +172,12 @@ class _Media:
         self._first_feature: dict[str, int] = {}  # digest → its first feature
         self._features = 0
 
-    def place(self, prompt: Prompt, offset: int, config: Any) -> None:
+    def place(self, prompt: Prompt, offset: int, merge: int) -> None:
         """Enter the media of a prompt whose first token is at flat position `offset`."""
         if prompt.vision is None:
             return
         for item in prompt.vision.items():
-            count = visual_tokens(item.grid, config)
+            count = visual_tokens(item.grid, merge)
             if item.digest not in self._first_feature:
                 self._first_feature[item.digest] = self._features
                 self._features += count
@@ -193,10 +193,10 @@ class _Media:
             )
 
 
-def visual_tokens(grid: tuple[int, int, int], config: Any) -> int:
+def visual_tokens(grid: tuple[int, int, int], merge: int) -> int:
     """How many features the tower makes of a picture or clip: merge² patches become one."""
     t, h, w = grid
-    return int(t * h * w // config.vision_config.spatial_merge_size**2)
+    return t * h * w // merge**2
 
 
 def _first_fit(parts: Sequence[Part]) -> list[list[Part]]:

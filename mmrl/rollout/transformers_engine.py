@@ -41,7 +41,7 @@ class TransformersEngine:
         # A sampled placeholder would claim a picture that is not there; ids beyond the tokenizer's are padding of the
         # embedding table and mean nothing.
         vocabulary = config.get_text_config().vocab_size
-        banned = {config.image_token_id, config.video_token_id, *range(len(tokenizer), vocabulary)}
+        banned = {*policy.family.never_sampled(config, tokenizer), *range(len(tokenizer), vocabulary)}
         self._banned = torch.tensor(sorted(banned), device=self._device)
         self._end = torch.tensor(_end_ids(policy, tokenizer), device=self._device)
 

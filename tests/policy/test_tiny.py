@@ -1,4 +1,4 @@
-"""The tiny model is a real one: transformers loads its folder, its text round-trips, its seed decides its weights."""
+"""The tiny models are real ones: transformers loads their folders, text round-trips, the seed decides the weights."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmrl.errors import ModelError, RunError
+from mmrl.policy.families import FAMILIES
 from mmrl.policy.load import load_model
-from mmrl.policy.tiny import SPECIAL_TOKENS, VOCABULARY_SIZE, save_tiny_model, tiny_config, tiny_tokenizer
+from mmrl.policy.tiny import TINY, save_tiny_model
+from mmrl.policy.tiny_qwen import SPECIAL_TOKENS
+from mmrl.policy.tiny_shape import TinyShape
+from mmrl.policy.tiny_tokenizer import VOCABULARY_SIZE, tiny_tokenizer
 from tests import toy
 
-TOKENIZER = tiny_tokenizer()
+TOKENIZER = tiny_tokenizer(SPECIAL_TOKENS)
 
 
 @given(st.text(alphabet=st.characters(codec="utf-8"), max_size=40))
@@ -31,12 +35,21 @@ def test_vocabulary_is_full_and_specials_come_first() -> None:
     assert [TOKENIZER.convert_tokens_to_ids(t) for t in SPECIAL_TOKENS] == list(range(len(SPECIAL_TOKENS)))
 
 
-def test_heads_are_large_enough_for_vllm_and_rotary_sections_fill_them() -> None:
-    text: Any
-    text = tiny_config().text_config
+@pytest.mark.parametrize("family", TINY)
+def test_heads_are_large_enough_for_vllm_and_rotary_sections_fill_them(family: str) -> None:
+    text: Any = TINY[family](TinyShape()).config.text_config
     size = text.hidden_size // text.num_attention_heads
     assert size >= 32
-    assert sum(text.rope_parameters["mrope_section"]) == size // 2
+    assert sum(text.rope_parameters.get("mrope_section", [size // 2])) == size // 2
+
+
+def test_every_family_has_a_tiny_model() -> None:
+    assert TINY.keys() == FAMILIES.keys()
+
+
+def test_an_unknown_family_is_refused_with_those_there_are(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"'qwen2_5'.*Did you mean 'qwen2_5_vl'"):
+        save_tiny_model(tmp_path / "m", family="qwen2_5")
 
 
 def test_seed_decides_the_weights(tiny_folder: Path, tmp_path: Path) -> None:

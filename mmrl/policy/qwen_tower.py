@@ -1,0 +1,127 @@
+"""What the vision towers of the Qwen families share: two slow pieces made fast, and how the model is put together.
+
+transformers runs the patch embedding as a Conv3d whose stride equals its kernel, and attention as a Python loop over
+pictures, frames or windows. The first is a matrix product; of the second, all stretches of equal length are one batch.
+Same parameters, same names, same numbers (`tests/policy/test_exactness.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers.models.qwen2_vl.modeling_qwen2_vl import apply_rotary_pos_emb_vision
+
+
+class LinearPatchEmbed(nn.Module):
+    """In front of a Hugging Face patch embedding in the bases of a class: its product without the convolution."""
+
+    proj: nn.Conv3d
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """[S, F] patches → [S, D]."""
+        weight = self.proj.weight
+        flat = hidden_states.to(weight.dtype).view(-1, weight[0].numel())
+        return F.linear(flat, weight.flatten(1), self.proj.bias)
+
+
+class BatchedAttention(nn.Module):
+    """In front of a Hugging Face vision attention in the bases of a class: stretches of equal length in one batch."""
+
+    qkv: nn.Linear
+    proj: nn.Linear
+    num_heads: int
+    scaling: float
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        cu_seqlens: Tensor,
+        position_embeddings: tuple[Tensor, Tensor] | None = None,
+        max_seqlen: int | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        """[S, D] → [S, D]; stretch i is `cu_seqlens[i]` to `cu_seqlens[i + 1]` and attends to itself."""
+        assert position_embeddings is not None  # the towers always pass them
+        length = hidden_states.shape[0]
+        q, k, v = self.qkv(hidden_states).reshape(length, 3, self.num_heads, -1).permute(1, 0, 2, 3).unbind(0)
+        q, k = apply_rotary_pos_emb_vision(q, k, *position_embeddings)
+        sizes = (cu_seqlens[1:] - cu_seqlens[:-1]).tolist()
+        if len(set(sizes)) == 1:
+            whole: Tensor = self.proj(_attend(q, k, v, len(sizes), self.scaling).reshape(length, -1))
+            return whole
+        starts = cu_seqlens[:-1]
+        pieces, order = [], []
+        for size in sorted(set(sizes)):
+            stretches = torch.tensor([i for i, s in enumerate(sizes) if s == size], device=starts.device)
+            index = (starts[stretches][:, None] + torch.arange(size, device=starts.device)).flatten()
+            pieces.append(_attend(q[index], k[index], v[index], len(stretches), self.scaling))
+            order.append(index)
+        out = torch.cat(pieces)[torch.argsort(torch.cat(order))]
+        projected: Tensor = self.proj(out.reshape(length, -1))
+        return projected
+
+
+def quicken(model: nn.Module, patch_embed: type[nn.Module], attention: type[nn.Module]) -> None:
+    """Give the tower's patch embedding and attention modules these classes; parameters and their names stay."""
+    tower = cast(Any, model).model.visual
+    tower.patch_embed.__class__ = patch_embed
+    for block in tower.blocks:
+        block.attn.__class__ = attention
+
+
+def encode_vision(
+    model: nn.Module, patches: Float[Tensor, "S F"], grids: Sequence[tuple[int, int, int]]
+) -> Float[Tensor, "1 N D"]:
+    """Features of several pictures or clips in one call: N = S / merge², item after item; a single level."""
+    features: Tensor = tower_output(model, patches, grids).pooler_output
+    return features[None]
+
+
+def tower_output(model: nn.Module, patches: Float[Tensor, "S F"], grids: Sequence[tuple[int, int, int]]) -> Any:
+    """What the Hugging Face tower returns."""
+    tower = cast(Any, model).model.visual
+    return tower(patches.to(tower.dtype), grid_thw=torch.tensor(grids, dtype=torch.long, device=patches.device))
+
+
+def language_model(model: nn.Module) -> nn.Module:
+    """The decoder, without the head."""
+    return cast(nn.Module, cast(Any, model).model.language_model)
+
+
+def token_embedding(model: nn.Module) -> nn.Module:
+    """The table of token embeddings."""
+    return cast(nn.Module, cast(Any, model).model.language_model.embed_tokens)
+
+
+def merge_size(config: Any) -> int:
+    """Side of the square of patches that becomes one visual token."""
+    return int(config.vision_config.spatial_merge_size)
+
+
+def never_sampled(config: Any, tokenizer: Any) -> frozenset[int]:
+    """Ids that mean a picture or a clip, or enclose one: `<|vision_start|>`, `<|image_pad|>` and their like."""
+    known = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id", "vision_token_id")
+    ids = (getattr(config, name, None) for name in known)
+    return frozenset(i for i in ids if i is not None)
+
+
+def vision_parts(model: nn.Module) -> dict[str, tuple[nn.Module, ...]]:
+    """What `train.freeze` names: the tower without its merger, the merger (projector), the language model and head."""
+    inner = cast(Any, model).model
+    tower = inner.visual
+    return {
+        "vision": (tower.patch_embed, tower.blocks),
+        "projector": (tower.merger,),
+        "language": (inner.language_model, cast(Any, model).lm_head),
+    }
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, stretches: int, scale: float) -> Tensor:
+    """Attention inside each of `stretches` equal stretches of [S, heads, dim] tensors."""
+    q, k, v = (x.view(stretches, -1, *x.shape[1:]).transpose(1, 2) for x in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v, scale=scale).transpose(1, 2).flatten(0, 1)
