@@ -16,6 +16,9 @@ from dataclasses import dataclass
 from pydantic import BaseModel
 
 from mmrl.data.builders.digits import DigitsOptions, build_digits
+from mmrl.data.builders.worlds.attribute import AttributeOptions, build_attribute
+from mmrl.data.builders.worlds.counting import CountingOptions, build_counting
+from mmrl.data.builders.worlds.grounding import GroundingOptions, build_grounding
 from mmrl.data.source import Source
 
 
@@ -31,4 +34,7 @@ class Builder:
 
 BUILDERS: Mapping[str, Builder] = {
     "digits": Builder(options=DigitsOptions, build=build_digits, revision=1),
+    "counting": Builder(options=CountingOptions, build=build_counting, revision=1, generates=True),
+    "attribute": Builder(options=AttributeOptions, build=build_attribute, revision=1, generates=True),
+    "grounding": Builder(options=GroundingOptions, build=build_grounding, revision=1, generates=True),
 }
