@@ -5,12 +5,11 @@ budget becomes several parts that each repeat the prompt. A packed row holds one
 
     [prompt | branch 1 | branch 2 | … ] [prompt | branch 1 | … ] [padding]
 
-Token q may attend to token k when both are of the same part, k comes no later, and k is of the prompt or of q's own
-branch. A branch's positions continue from the prompt's end as if it were alone. Its last token is left out of the row:
-it would predict nothing. The first token of every branch is predicted by the prompt's last hidden state.
+Who may attend to whom is said in `layout.py`. A branch's positions continue from the prompt's end as if it were alone.
+Its last token is left out of the row: it would predict nothing. The first token of every branch is predicted by the
+prompt's last hidden state.
 
-The idea is the shared prefix of Prefix Grouper (arXiv:2506.05433), here with multimodal positions and in one
-attention call.
+The idea is the shared prefix of Prefix Grouper (arXiv:2506.05433), here with multimodal positions.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ from torch import Tensor
 
 from mmrl.errors import DataError
 from mmrl.policy.family import Family
+from mmrl.policy.layout import Layout, lay_out
 from mmrl.types import Prompt, RolloutGroup, VisionItem
 
 
@@ -48,7 +48,7 @@ class PackedBatch:
 
     token_ids: Int[Tensor, "R L"]
     positions: Int[Tensor, "3 R L"]
-    attention: Bool[Tensor, "R 1 L L"]  # True: may attend
+    layout: Layout  # who may attend to whom
     media: tuple[VisionItem, ...]  # the distinct ones, each once: pixels are referred to, not copied
     feature_slots: Int[Tensor, " K"]  # flat positions in [R·L] that hold a visual token, ascending …
     feature_index: Int[Tensor, " K"]  # … and which of the media's features belongs there
@@ -66,7 +66,7 @@ class PackedBatch:
         """The same batch on another device."""
         tensors = {f.name: getattr(self, f.name) for f in fields(self)}
         moved: dict[str, Any] = {name: t.to(device) for name, t in tensors.items() if isinstance(t, Tensor)}
-        return replace(self, **moved)
+        return replace(self, **moved, layout=self.layout.to(device))
 
 
 def split_groups(groups: Sequence[RolloutGroup], token_budget: int) -> list[Part]:
@@ -113,8 +113,6 @@ def pack_rows(bins: Sequence[Sequence[Part]], family: Family, config: Any, *, pa
     length = max(sum(part.tokens for part in row) for row in bins)
     token_ids = torch.full((len(bins), length), pad_id, dtype=torch.long)
     positions = torch.zeros(3, len(bins), length, dtype=torch.long)
-    part_of = torch.full((len(bins), length), -1, dtype=torch.long)
-    branch_of = torch.full((len(bins), length), -1, dtype=torch.long)  # 0: prompt, i + 1: branch i
     branches = [branch for row in bins for part in row for branch in part.branches]
     width = max((len(b) for b in branches), default=0)
     predictors = torch.zeros(len(branches), width, dtype=torch.long)
@@ -125,23 +123,20 @@ def pack_rows(bins: Sequence[Sequence[Part]], family: Family, config: Any, *, pa
     b = 0
     for r, row in enumerate(bins):
         at = 0
-        for number, part in enumerate(row):
+        for part in row:
             prompt = part.prompt
             size = len(prompt.token_ids)
             token_ids[r, at : at + size] = torch.tensor(prompt.token_ids)
             prompt_positions = family.prompt_positions(prompt, config)
             positions[:, r, at : at + size] = prompt_positions
             following = int(prompt_positions.max()) + 1
-            part_of[r, at : at + part.tokens] = number
-            branch_of[r, at : at + size] = 0
             media.place(prompt, r * length + at, family.merge_size(config))
             last = r * length + at + size - 1
             at += size
-            for i, branch in enumerate(part.branches):
+            for branch in part.branches:
                 count = len(branch)
                 token_ids[r, at : at + count - 1] = torch.tensor(branch[:-1])
                 positions[:, r, at : at + count - 1] = torch.arange(following, following + count - 1)
-                branch_of[r, at : at + count - 1] = i + 1
                 predictors[b, 0] = last
                 predictors[b, 1:count] = torch.arange(r * length + at, r * length + at + count - 1)
                 targets[b, :count] = torch.tensor(branch)
@@ -151,7 +146,9 @@ def pack_rows(bins: Sequence[Sequence[Part]], family: Family, config: Any, *, pa
     return PackedBatch(
         token_ids=token_ids,
         positions=positions,
-        attention=_attention(part_of, branch_of),
+        layout=lay_out(
+            [[(len(part.prompt.token_ids), [len(b) - 1 for b in part.branches]) for part in row] for row in bins]
+        ),
         media=tuple(media.distinct),
         feature_slots=torch.tensor(media.slots, dtype=torch.long),
         feature_index=torch.tensor(media.index, dtype=torch.long),
@@ -214,15 +211,3 @@ def _first_fit(parts: Sequence[Part]) -> list[list[Part]]:
             bins.append([part])
             room.append(capacity - part.tokens)
     return bins
-
-
-def _attention(part_of: Int[Tensor, "R L"], branch_of: Int[Tensor, "R L"]) -> Bool[Tensor, "R 1 L L"]:
-    """The rule of this module's docstring. Padding attends to itself only: a row of no keys would be NaN."""
-    length = part_of.shape[1]
-    same_part = part_of[:, :, None] == part_of[:, None, :]
-    earlier = torch.ones(length, length, dtype=torch.bool).tril()
-    shared = branch_of[:, None, :] == 0
-    same_branch = branch_of[:, :, None] == branch_of[:, None, :]
-    real = (part_of >= 0)[:, :, None]
-    allowed = same_part & earlier & (shared | same_branch) & real
-    return (allowed | torch.eye(length, dtype=torch.bool)).unsqueeze(1)

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mmrl.batch import PolicyOutputs
+from mmrl.policy.attention import ATTENTION, Kernel, PackedAttention, register_attention
 from mmrl.policy.disagreement import group_disagreement
 from mmrl.policy.family import Family
 from mmrl.policy.packed import PackedBatch
-from mmrl.policy.shared_prefix import ATTENTION, SharedPrefixCache, register_attention
+from mmrl.policy.shared_prefix import SharedPrefixCache
 from mmrl.types import VisionItem
 
 HEAD_CHUNK = 4096  # completion positions whose logits exist at one time
@@ -39,8 +40,10 @@ class Embedded:
 class Policy(nn.Module):
     """A vision-language model of a known family."""
 
-    def __init__(self, model: nn.Module, family: Family) -> None:
+    def __init__(self, model: nn.Module, family: Family, *, kernel: Kernel = "auto") -> None:
         super().__init__()
+        self.kernel: Kernel = kernel  # of packed attention
+        self.register_buffer("_unmasked", torch.ones(1, 1, 1, 1, dtype=torch.bool), persistent=False)
         family.prepare(model)
         register_attention()
         cast(Any, family.language_model(model)).config._attn_implementation = ATTENTION
@@ -68,7 +71,7 @@ class Policy(nn.Module):
         hidden = self.hidden_states(
             embedded.tokens,
             positions=packed.positions,
-            attention=packed.attention,
+            attention=PackedAttention(packed.layout, self.kernel),
             cache=None,
             visual=embedded.visual,
         )
@@ -113,22 +116,23 @@ class Policy(nn.Module):
         embedded: Float[Tensor, "R L D"],
         *,
         positions: Int[Tensor, "3 R L"],
-        attention: Bool[Tensor, "#R 1 #L K"],
+        attention: PackedAttention | None,
         cache: SharedPrefixCache | None,
         visual: Mapping[str, Any] = NOTHING_VISUAL,
     ) -> Float[Tensor, "R L D"]:
         """The decoder's last hidden states; with a `cache`, its keys and values are used and extended.
 
-        `visual`: what `embed` says the decoder must be given beside the embeddings.
+        `attention` says how packed rows attend; None while decoding, when the cache knows. `visual`: what `embed` says
+        the decoder must be given beside the embeddings.
         """
         out = self.family.language_model(self.model)(
             inputs_embeds=embedded,
             position_ids=positions,
-            attention_mask=attention,
+            attention_mask=self._unmasked if attention is None else attention.mask,
             past_key_values=cache,
             use_cache=cache is not None,
             **visual,
-            **({"shared_prefix": cache} if cache is not None and cache.branched else {}),
+            **({"packed": attention} if attention is not None else {"shared_prefix": cache}),
         )
         return cast(Tensor, out.last_hidden_state)
 

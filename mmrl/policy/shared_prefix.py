@@ -5,8 +5,7 @@ log-sum-exps, which is the softmax over both:
 
     o = σ(l_p − l_s) · o_p + σ(l_s − l_p) · o_s,    l = logsumexp of the scores, o = softmax(scores) · V of each part
 
-Plugged into Hugging Face decoders through their registry of attention functions, under the name `ATTENTION`; calls
-without a shared prefix (training, prefilling) go to their SDPA function unchanged.
+Plugged into Hugging Face decoders by `attention.py`.
 """
 
 from __future__ import annotations
@@ -14,19 +13,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
-
-ATTENTION = "mmrl_shared_prefix"
-
-
-def register_attention() -> None:
-    """Make `ATTENTION` known to transformers. Called when a policy is built; calling it again changes nothing."""
-    AttentionInterface.register(ATTENTION, attend)
-    AttentionMaskInterface.register(ATTENTION, sdpa_mask)
 
 
 class SharedPrefixCache:
@@ -128,21 +116,3 @@ class SharedPrefixCache:
         first = counts.cumsum(0) - counts
         rank = torch.arange(len(self._prompt_of), device=counts.device) - first[self._prompt_of]
         self._slot = self._prompt_of * self._most + rank
-
-
-def attend(
-    module: Any,
-    query: Float[Tensor, "B H Q d"],
-    key: Float[Tensor, "B h K d"],
-    value: Float[Tensor, "B h K d"],
-    attention_mask: Tensor | None,
-    *,
-    scaling: float | None = None,
-    shared_prefix: SharedPrefixCache | None = None,
-    **options: Any,
-) -> tuple[Tensor, None]:
-    """The attention function transformers calls, as its registry asks for it."""
-    if shared_prefix is None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)
-    scale = scaling if scaling is not None else query.shape[-1] ** -0.5
-    return shared_prefix.attend(query, key, value, layer=module.layer_idx, scale=scale), None

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from mmrl.policy.attention import PackedAttention
 from mmrl.policy.packed import Part, pack_rows
 from mmrl.policy.policy import Policy
 from mmrl.policy.shared_prefix import SharedPrefixCache
@@ -102,7 +103,6 @@ class TransformersEngine:
             for i in range(size)
         ]
         cache, logits, following = self._prefill(prompts, counts, sampling)
-        unmasked = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=self._device)  # the cache hides what must be hidden
         tokens = _Decoded(len(seeds), sampling.max_tokens, self._device)
         numbers = torch.stack([torch.from_numpy(uniforms(seed, sampling.max_tokens)) for seed in seeds])
         numbers = numbers.to(self._device)  # [N, max_tokens]
@@ -129,7 +129,7 @@ class TransformersEngine:
             hidden = self._policy.hidden_states(
                 self._policy.family.token_embedding(self._policy.model)(chosen[:, None]),
                 positions=(following + t).expand(3, -1)[..., None],
-                attention=unmasked,
+                attention=None,
                 cache=cache,
             )
             logits = self._policy.logits(hidden[:, 0])
@@ -147,7 +147,7 @@ class TransformersEngine:
         hidden = policy.hidden_states(
             embedded.tokens,
             positions=packed.positions,
-            attention=packed.attention,
+            attention=PackedAttention(packed.layout),
             cache=cache,
             visual=embedded.visual,
         )
