@@ -22,7 +22,7 @@ def measure(cell: Cell, tools: Sequence[str], *, steps: int, seconds: float) -> 
     """
     with ExitStack() as stack:
         workers = {tool: stack.enter_context(Worker(tool, cell)) for tool in tools}
-        sizes = {tool: [tuple(size) for size in worker.facts["prompts"]] for tool, worker in workers.items()}
+        sizes = {tool: [tuple(size) for size in worker.ready()["prompts"]] for tool, worker in workers.items()}
         if len(set(map(tuple, sizes.values()))) != 1:
             raise SystemExit(f"the tools do not read the same prompts; (tokens, patches) by tool: {sizes}")
         for worker in workers.values():

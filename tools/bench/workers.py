@@ -17,7 +17,7 @@ TOOLS = {"mmrl": "tools.bench.mmrl_worker", "trl": "tools.bench.trl_worker"}
 
 
 class Worker:
-    """One tool's process with the model loaded."""
+    """One tool's process; several may load their models side by side."""
 
     def __init__(self, tool: str, cell: Cell) -> None:
         self.tool = tool
@@ -34,7 +34,10 @@ class Worker:
                 stderr=log,
                 text=True,
             )
-        self.facts = self._answer()
+
+    def ready(self) -> dict[str, Any]:
+        """Wait until the model is loaded; returns what the worker says of it. To be called once, before any order."""
+        return self._answer()
 
     def order(self, what: str) -> dict[str, Any]:
         """ "step", "count" (a step with counters), "baseline" or "evaluate"; returns the worker's answer."""
