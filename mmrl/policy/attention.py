@@ -117,5 +117,5 @@ def _flex(device: torch.device) -> Callable[..., Any]:
     from torch.nn.attention.flex_attention import flex_attention
 
     if device.type == "cuda":
-        return cast(Callable[..., Any], torch.compile(flex_attention, dynamic=True))
+        return torch.compile(flex_attention, dynamic=True)
     return cast(Callable[..., Any], flex_attention)

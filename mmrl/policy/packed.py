@@ -14,6 +14,7 @@ The idea is the shared prefix of Prefix Grouper (arXiv:2506.05433), here with mu
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -69,8 +70,11 @@ class PackedBatch:
         return replace(self, **moved, layout=self.layout.to(device))
 
 
-def split_groups(groups: Sequence[RolloutGroup], token_budget: int) -> list[Part]:
-    """Parts of at most `token_budget` tokens (a prompt with a single branch may exceed it: it cannot be split)."""
+def split_groups(groups: Sequence[RolloutGroup], token_budget: int, *, most_branches: int = sys.maxsize) -> list[Part]:
+    """Parts of at most `token_budget` tokens (a prompt with a single branch may exceed it: it cannot be split).
+
+    `most_branches` 1 is the repeated layout: every completion with its own copy of the prompt.
+    """
     parts, row = [], 0
     for group in groups:
         room = token_budget - len(group.prompt.token_ids)
@@ -79,7 +83,7 @@ def split_groups(groups: Sequence[RolloutGroup], token_budget: int) -> list[Part
         used = 0
         for rollout in group.rollouts:
             cost = len(rollout.token_ids) - 1
-            if branches and used + cost > room:
+            if branches and (used + cost > room or len(branches) == most_branches):
                 parts.append(Part(prompt=group.prompt, branches=tuple(branches), rows=tuple(rows)))
                 branches, rows, used = [], [], 0
             branches.append(rollout.token_ids)
@@ -105,7 +109,7 @@ def micro_batches(parts: Sequence[Part], token_budget: int) -> list[list[Part]]:
 
 def pack(parts: Sequence[Part], family: Family, config: Any, *, pad_id: int) -> PackedBatch:
     """Lay the parts out in rows no longer than the longest part; short ones share a row."""
-    return pack_rows(_first_fit(parts), family, config, pad_id=pad_id)
+    return pack_rows(first_fit(parts), family, config, pad_id=pad_id)
 
 
 def pack_rows(bins: Sequence[Sequence[Part]], family: Family, config: Any, *, pad_id: int) -> PackedBatch:
@@ -196,7 +200,7 @@ def visual_tokens(grid: tuple[int, int, int], merge: int) -> int:
     return t * h * w // merge**2
 
 
-def _first_fit(parts: Sequence[Part]) -> list[list[Part]]:
+def first_fit(parts: Sequence[Part]) -> list[list[Part]]:
     """First-fit decreasing: rows as long as the longest part, each as full as that greedy rule makes it."""
     capacity = max(part.tokens for part in parts)
     bins: list[list[Part]] = []

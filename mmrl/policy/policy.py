@@ -19,7 +19,8 @@ from mmrl.batch import PolicyOutputs
 from mmrl.policy.attention import ATTENTION, Kernel, PackedAttention, register_attention
 from mmrl.policy.disagreement import group_disagreement
 from mmrl.policy.family import Family
-from mmrl.policy.packed import PackedBatch
+from mmrl.policy.features import FeatureStore
+from mmrl.policy.packed import PackedBatch, visual_tokens
 from mmrl.policy.shared_prefix import SharedPrefixCache
 from mmrl.types import VisionItem
 
@@ -49,6 +50,18 @@ class Policy(nn.Module):
         cast(Any, family.language_model(model)).config._attn_implementation = ATTENTION
         self.model = model
         self.family = family
+        self.features = FeatureStore()
+
+    def checkpoint_layers(self) -> None:
+        """Keep only what enters each decoder layer and tower block; the rest is computed again in backward."""
+        cast(Any, self.model).gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+    @property
+    def vision_frozen(self) -> bool:
+        """Whether no parameter on the way from pixels to features learns."""
+        parts = self.family.vision_parts(self.model)
+        modules = [*parts["vision"], *parts["projector"]]
+        return not any(p.requires_grad for module in modules for p in module.parameters())
 
     @property
     def config(self) -> Any:
@@ -106,10 +119,14 @@ class Policy(nn.Module):
         )
 
     def encode(self, media: Sequence[VisionItem]) -> Float[Tensor, "K S D"]:
-        """Features of the media, one after the other, in one call of the tower. K levels: see `Family`."""
+        """Features of the media, one after the other; those that `features` keeps are not encoded again."""
+        return self.features.features(media, self._encode)
+
+    def _encode(self, media: Sequence[VisionItem]) -> list[Tensor]:
         patches = media[0].patches if len(media) == 1 else torch.cat([m.patches for m in media])
         device = next(self.model.parameters()).device
-        return self.family.encode_vision(self.model, patches.to(device), [m.grid for m in media])
+        features = self.family.encode_vision(self.model, patches.to(device), [m.grid for m in media])
+        return list(features.split([visual_tokens(m.grid, self.config) for m in media], dim=1))
 
     def hidden_states(
         self,

@@ -1,0 +1,94 @@
+"""Visual features that are computed once and used often.
+
+Two reasons to keep them, told apart by whether the tower learns:
+
+    frozen      they never change: kept across passes and steps, oldest out first, up to a number of bytes; rollout,
+                old, reference and update passes share them
+    learning    they hold for one pass over the step. A picture that several micro-batches of it show (a group too long
+                for one row) is encoded in the first; the others' gradients are collected at the features, and `settle`
+                carries the sum through the tower once
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mmrl.types import VisionItem
+
+FROZEN_BYTES = 1024 * 2**20  # of features kept while the tower is frozen
+
+Encode = Callable[[Sequence[VisionItem]], list[Tensor]]  # → [K, n, D] of each item, from one call of the tower
+
+
+class FeatureStore:
+    """Features by digest of the picture or clip. One per policy, or one for several whose towers are equal."""
+
+    def __init__(self, *, frozen: bool = False, capacity: int = FROZEN_BYTES) -> None:
+        self.frozen = frozen
+        self._capacity = capacity
+        self._kept: OrderedDict[str, Tensor] = OrderedDict()
+        self._recurring: frozenset[str] = frozenset()
+        self._roots: list[tuple[Tensor, Tensor]] = []  # (features with the tower behind them, the copy that was used)
+
+    def begin_pass(self, micro_batches: Iterable[Iterable[str]]) -> None:
+        """Say which digests each micro-batch of the coming pass shows. Frozen features are kept anyway."""
+        if self.frozen:
+            return
+        self.forget()
+        seen: set[str] = set()
+        recurring: set[str] = set()
+        for digests in micro_batches:
+            shown = set(digests)
+            recurring |= seen & shown
+            seen |= shown
+        self._recurring = frozenset(recurring)
+
+    def features(self, media: Sequence[VisionItem], encode: Encode) -> Float[Tensor, "K S D"]:
+        """Of all items one after the other; only those that are not kept are encoded."""
+        found = {item.digest: self._kept[item.digest] for item in media if item.digest in self._kept}
+        missing = [item for item in media if item.digest not in found]
+        to_keep = [item for item in missing if self.frozen or item.digest in self._recurring]
+        # Apart, because one backward pass frees what it went through.
+        to_use = [item for item in missing if not (self.frozen or item.digest in self._recurring)]
+        if to_keep:
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+                for item, value in zip(to_keep, encode(to_keep), strict=True):
+                    found[item.digest] = self._keep(item.digest, value)
+        if to_use:
+            found |= {item.digest: value for item, value in zip(to_use, encode(to_use), strict=True)}
+        for item in media:
+            if item.digest in self._kept:
+                self._kept.move_to_end(item.digest)
+        self._trim()
+        return torch.cat([found[item.digest] for item in media], dim=1)
+
+    def settle(self) -> Float[Tensor, ""] | None:
+        """End of a pass with gradients: a scalar whose gradient is what the kept features still owe the tower."""
+        owed = [(root * copy.grad).sum() for root, copy in self._roots if copy.grad is not None]
+        self.forget()
+        return torch.stack(owed).sum() if owed else None
+
+    def forget(self) -> None:
+        """Drop everything: the pass is over, or the tower's weights were loaded anew."""
+        self._kept.clear()
+        self._roots.clear()
+        self._recurring = frozenset()
+
+    def _keep(self, digest: str, value: Tensor) -> Tensor:
+        if value.requires_grad:
+            copy = value.detach().requires_grad_()
+            self._roots.append((value, copy))
+            value = copy
+        self._kept[digest] = value
+        return value
+
+    def _trim(self) -> None:
+        size = sum(value.numel() * value.element_size() for value in self._kept.values())
+        while self.frozen and size > self._capacity and len(self._kept) > 1:
+            _, oldest = self._kept.popitem(last=False)
+            size -= oldest.numel() * oldest.element_size()
