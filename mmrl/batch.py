@@ -129,20 +129,37 @@ def _answer_numbers(texts: Sequence[tuple[int, str]]) -> Int[Tensor, " N"]:
     return torch.tensor(found, dtype=torch.long)
 
 
+AddUp = Callable[[Tensor], Tensor]  # own share → sum over all ranks, in value; its derivative is that of the own share
+
+
+def alone(share: Tensor) -> Tensor:
+    """`AddUp` of a single process: there is nobody else."""
+    return share
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
-    """Denominators of one optimiser step, over all its micro-batches and ranks."""
+    """Denominators of one optimiser step, over all its micro-batches and ranks. A group is never split over ranks."""
 
     tokens: float  # completion tokens that carry loss
     rollouts: float  # rollouts, those without a single loss token included
+    groups: float  # groups
     max_tokens: float  # the configured longest completion
+    add_up: AddUp = alone  # for sums that enter a loss other than linearly
 
     @classmethod
-    def of(cls, batch: TrainBatch) -> Totals:
-        """Totals of everything in `batch`."""
-        return cls(
-            tokens=float(batch.loss_mask.sum()), rollouts=float(len(batch.loss_mask)), max_tokens=batch.max_tokens
-        )
+    def of(cls, batch: TrainBatch, add_up: AddUp = alone) -> Totals:
+        """Totals of everything in `batch` and, by `add_up`, in the batches that other ranks hold of the same step."""
+        own = [float(batch.loss_mask.sum()), float(len(batch.loss_mask)), float(len(batch.group.unique()))]
+        tokens, rollouts, groups = add_up(torch.tensor(own, dtype=torch.float64)).tolist()
+        return cls(tokens=tokens, rollouts=rollouts, groups=groups, max_tokens=batch.max_tokens, add_up=add_up)
+
+    def share(self, value: Float[Tensor, ""], rows: int) -> Float[Tensor, ""]:
+        """What a rank with `rows` rollouts adds of a value that all ranks computed alike by `add_up`.
+
+        The shares of all ranks sum to the value; each has the value's whole derivative by the rank's own rows.
+        """
+        return value - value.detach() + value.detach() * (rows / max(self.rollouts, 1.0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -218,6 +218,7 @@ def build_trainer(
     from mmrl.curriculum.build import build_sampler
     from mmrl.progress import SilentProgress
     from mmrl.training.loop import LoopSettings, Trainer
+    from mmrl.training.watcher import WatchSettings
 
     algorithm = build_algorithm(config.algorithm)
     renderer = build_renderer(config, model)
@@ -244,6 +245,7 @@ def build_trainer(
             checkpoint_every=settings.checkpoint_every,
             keep_checkpoints=settings.keep_checkpoints,
             evaluate_every=config.evaluation.every if validation else 0,
+            stop_after_skipped=settings.stop_after_skipped,
         ),
         sampling=build_sampling(config),
         algorithm=algorithm,
@@ -263,5 +265,6 @@ def build_trainer(
         decode=decode,
         memory=Memory(),
         evaluate=evaluate,
+        watch=WatchSettings(**config.watch.model_dump()),
         progress=progress,
     )

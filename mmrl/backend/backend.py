@@ -43,8 +43,12 @@ class TrainBackend(Protocol):
         """Log-probabilities [N, T] of all rollouts in order, without gradient; of the reference policy if asked."""
         ...
 
+    def begin_step(self) -> None:
+        """A step begins: forget what was kept for the step before."""
+        ...
+
     def micro_batches(self, groups: Sequence[RolloutGroup]) -> list[list[Part]]:
-        """How the groups are split for forward and backward passes."""
+        """How the groups are split for one pass of `forward` and `backward`, which begins with this call."""
         ...
 
     def forward(self, parts: Sequence[Part], *, entropy: bool = False) -> tuple[PolicyOutputs, PackedBatch]:
@@ -56,7 +60,17 @@ class TrainBackend(Protocol):
         ...
 
     def optimizer_step(self) -> tuple[float, float]:
-        """Clip, update, clear the gradients. Returns (gradient norm before clipping, learning rate used)."""
+        """Clip, update, clear the gradients. Returns (gradient norm before clipping, learning rate used).
+
+        A gradient whose norm is infinite or not a number is forgotten: nothing is updated then.
+        """
+        ...
+
+    def add_up(self, share: Tensor) -> Tensor:
+        """The sum of what all ranks hand in, on every rank; its derivative is that of the own share.
+
+        In a single process what was handed in. Every rank must call it the same number of times.
+        """
         ...
 
     def discard_gradients(self) -> None:

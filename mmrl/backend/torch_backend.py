@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from mmrl.algorithms.reference import PRECISE, REFERENCE, NoReference, Reference
 from mmrl.backend.backend import OptimizerSettings
-from mmrl.batch import PolicyOutputs
+from mmrl.batch import PolicyOutputs, alone
 from mmrl.errors import ConfigError
+from mmrl.policy.cost import DecoderShape, pass_cost
 from mmrl.policy.load import LoadedModel
 from mmrl.policy.packed import PackedBatch, Part, micro_batches, pack, split_groups
 from mmrl.policy.policy import Policy
@@ -36,6 +37,7 @@ class TorchBackend:
         reference: Reference = NO_REFERENCE,
         freeze: Sequence[str] = (),
         micro_batch_tokens: int = 16384,
+        checkpoint_layers: bool = False,
         device: str = "cpu",
     ) -> None:
         self._model = model
@@ -60,6 +62,9 @@ class TorchBackend:
         for name in freeze:
             for module in parts[name]:
                 module.requires_grad_(False)
+        self._share_features()
+        if checkpoint_layers:
+            self.policy.checkpoint_layers()
         self._trainable = [p for p in self.policy.parameters() if p.requires_grad]
         if not self._trainable:
             raise ConfigError("train.freeze freezes every part of the model; leave at least one to train.")
@@ -97,7 +102,9 @@ class TorchBackend:
         group = torch.arange(len(groups), device=self._device).repeat_interleave(sizes)
         # Groups that are compared within themselves must be whole, however long their row becomes.
         whole = micro_batches(split_groups(groups, sys.maxsize), self._micro_batch_tokens)
-        for parts in whole if disagreement else self.micro_batches(groups):
+        passes = whole if disagreement else self._cheapest(groups)
+        policy.features.begin_pass(map(_digests, passes))
+        for parts in passes:
             packed = self._pack(parts)
             out = policy(packed, entropy=entropy, compare=group[packed.rows] if disagreement else None)
             logprobs[packed.rows, : out.logprobs.shape[1]] = out.logprobs
@@ -105,10 +112,34 @@ class TorchBackend:
                 entropies[packed.rows, : out.logprobs.shape[1]] = out.entropy
             if differ is not None:
                 differ[packed.rows, : out.logprobs.shape[1]] = out.disagreement
+        policy.features.end_pass()
         return PolicyOutputs(logprobs=logprobs, entropy=entropies, disagreement=differ)
 
+    def begin_step(self) -> None:
+        self.policy.features.forget()
+
     def micro_batches(self, groups: Sequence[RolloutGroup]) -> list[list[Part]]:
-        return micro_batches(split_groups(groups, self._micro_batch_tokens), self._micro_batch_tokens)
+        chosen = self._cheapest(groups)
+        self.policy.features.begin_pass(map(_digests, chosen))
+        return chosen
+
+    def _cheapest(self, groups: Sequence[RolloutGroup]) -> list[list[Part]]:
+        """Packed, or every completion with its own copy of the prompt: whichever the cost model prefers."""
+        budget = self._micro_batch_tokens
+        alone = micro_batches(split_groups(groups, budget, most_branches=1), budget)
+        if not self.policy.family.packs:
+            return alone
+        together = micro_batches(split_groups(groups, budget), budget)
+        kernel, shape = self.policy.kernel, DecoderShape.of(self.policy.config)
+        return min(together, alone, key=lambda passes: pass_cost(passes, kernel, shape))
+
+    def _share_features(self) -> None:
+        """With a frozen tower its features are computed once, for the reference as well if its tower is the same."""
+        self.policy.features.frozen = self.policy.vision_frozen
+        if self._reference is not None and self.policy.vision_frozen:
+            ours, theirs = (dict(policy.vision_parameters()) for policy in (self.policy, self._reference))
+            if all(torch.equal(ours[name], theirs[name]) for name in ours):
+                self._reference.features = self.policy.features
 
     def forward(self, parts: Sequence[Part], *, entropy: bool = False) -> tuple[PolicyOutputs, PackedBatch]:
         packed = self._pack(parts)
@@ -118,8 +149,14 @@ class TorchBackend:
         loss.backward()
 
     def optimizer_step(self) -> tuple[float, float]:
+        owed = self.policy.features.end_pass()
+        if owed is not None:
+            owed.backward()
         norm = float(nn.utils.clip_grad_norm_(self._trainable, self._settings.max_grad_norm))
         rate = self._settings.learning_rate * schedule(self._settings, self._updates)
+        if not math.isfinite(norm):
+            self.discard_gradients()
+            return norm, rate
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self._optimizer.step()
@@ -128,7 +165,11 @@ class TorchBackend:
         self._rule.after_update(self._updates, list(self.policy.parameters()), self._copies)
         return norm, rate
 
+    def add_up(self, share: Tensor) -> Tensor:
+        return alone(share)
+
     def discard_gradients(self) -> None:
+        self.policy.features.end_pass()
         self._optimizer.zero_grad(set_to_none=True)
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
@@ -172,6 +213,10 @@ def schedule(settings: OptimizerSettings, update: int) -> float:
     done = min(1.0, (update - settings.warmup_steps) / span)
     left = 1.0 - done if settings.schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * done))
     return settings.final_fraction + (1.0 - settings.final_fraction) * left
+
+
+def _digests(parts: Sequence[Part]) -> list[str]:
+    return [item.digest for part in parts if part.prompt.vision is not None for item in part.prompt.vision.items()]
 
 
 def _frozen(policy: Policy) -> Policy:

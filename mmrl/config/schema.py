@@ -1,6 +1,6 @@
 """Every setting of a run, with its default, its range and its meaning: the config file *is* this page.
 
-    run → model → data → prompt → rewards → scoring → sft → algorithm → rollout → train → evaluation → backend
+    run → model → data → prompt → rewards → scoring → sft → algorithm → rollout → train → watch → evaluation → backend
 
 Reading, `extends`, overrides and error messages live in `load.py`. Only `config/`, `build.py`, `cli/` and the apps know
 these classes; everything below receives plain values.
@@ -153,6 +153,9 @@ class TrainConfig(Section):
     micro_batch_tokens: Positive = Field(16384, description="packed tokens per forward/backward; changes memory only")
     checkpoint_every: Positive = Field(50, description="steps between checkpoints")
     keep_checkpoints: Positive = Field(2, description="how many of the latest stay on disk")
+    stop_after_skipped: Positive = Field(
+        3, description="steps in a row with an update skipped for a loss or gradient that is not finite: ends the run"
+    )
     freeze: tuple[Literal["vision", "projector", "language"], ...] = Field((), description="parts that do not train")
 
 
@@ -171,6 +174,31 @@ class EvaluationConfig(Section):
         if max(self.ks) > self.samples_per_prompt:
             raise ValueError(f"pass@{max(self.ks)} needs samples_per_prompt of at least {max(self.ks)}")
         return self
+
+
+Trouble = Literal[
+    "entropy_collapse",
+    "kl_explosion",
+    "format_up_accuracy_down",
+    "length_drift",
+    "no_signal",
+    "duplicates",
+    "truncation",
+]
+
+
+class WatchConfig(Section):
+    """From where on the watcher calls something trouble. It warns; it ends the run only for kinds in `stop_on`."""
+
+    window: Positive = Field(10, description="steps that are averaged; nothing is said before so many were logged")
+    entropy_share: Fraction = Field(0.1, description="of the first window's entropy: less is a collapse")
+    kl: Annotated[float, Field(gt=0)] = Field(1.0, description="nats per token from the reference policy")
+    change: Fraction = Field(0.05, description="of format upwards and accuracy downwards between two windows")
+    length_factor: Annotated[float, Field(gt=1)] = Field(2.0, description="longer or shorter than at first, by this")
+    no_signal: Fraction = Field(0.9, description="share of groups whose rewards are all equal")
+    duplicates: Fraction = Field(0.8, description="share of completions that repeat another of their group")
+    truncated: Fraction = Field(0.3, description="share of completions cut at max_tokens")
+    stop_on: tuple[Trouble, ...] = Field((), description="kinds of trouble that end the run, at a checkpoint")
 
 
 class BackendConfig(Section):
@@ -197,5 +225,6 @@ class Config(Section):
     )
     rollout: RolloutConfig = RolloutConfig()
     train: TrainConfig = TrainConfig()
+    watch: WatchConfig = WatchConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     backend: BackendConfig = BackendConfig()

@@ -61,15 +61,14 @@ class RightAboveWrong:
         score = masked_mean(logprobs, batch.loss_mask)
         right: Bool[Tensor, " B"] = batch.accuracy >= self.threshold
         length = batch.loss_mask.sum(dim=1) / batch.max_tokens
-        groups = _groups(batch.group)
         value = score.sum() * 0
-        for rows in groups:
+        for rows in _groups(batch.group):
             good, bad = rows[right[rows]], rows[~right[rows]]
             if len(good) and len(bad):
                 weights = self._weights(length[good]).to(score.dtype)
                 wrong = self.tau * (torch.logsumexp(score[bad] / self.tau, dim=0) - torch.tensor(len(bad)).log())
                 value = value + (weights * (score[good] - wrong)).sum()
-        return -value / max(len(groups), 1)
+        return -value / max(totals.groups, 1.0)
 
     def _weights(self, length: Float[Tensor, " R"]) -> Float[Tensor, " R"]:
         if self.length_decay == 0:
@@ -92,8 +91,9 @@ class TrustRegion:
 
     def __call__(self, logprobs: Float[Tensor, "B T"], batch: TrainBatch, totals: Totals) -> Float[Tensor, ""]:
         assert batch.streams.old_logprobs is not None
-        moved = masked_sum(batch.streams.old_logprobs - logprobs, batch.loss_mask).sum() / max(totals.tokens, 1.0)
-        return (self.beta * (moved - self.radius).clamp(min=0.0)).detach() * moved
+        own = masked_sum(batch.streams.old_logprobs - logprobs, batch.loss_mask).sum()
+        moved = totals.add_up(own) / max(totals.tokens, 1.0)
+        return totals.share((self.beta * (moved - self.radius).clamp(min=0.0)).detach() * moved, len(logprobs))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +116,8 @@ class ChiSquared:
         assert batch.streams.ref_logprobs is not None
         log_ratio = masked_sum(logprobs - batch.streams.ref_logprobs, batch.loss_mask)
         terms = self._expm1(log_ratio) + self._expm1(-log_ratio)
-        return self.coef * (terms.sum() / max(totals.rollouts, 1.0)).clamp(min=self.least).sqrt()
+        mean = totals.add_up(terms.sum()) / max(totals.rollouts, 1.0)
+        return totals.share(self.coef * mean.clamp(min=self.least).sqrt(), len(logprobs))
 
     def _expm1(self, x: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
         bounded = x.clamp(max=self.linear_beyond)

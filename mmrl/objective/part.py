@@ -62,6 +62,9 @@ class Coupling(Protocol):
     Written as a plain differentiable function of all the log-probabilities of an update. It is called once before each
     update on values from a pass without gradient; its exact derivative then enters the micro-batches as a slope per
     token (`Algorithm.couple`), so that no micro-batch needs to hold more than its own rows.
+
+    On several ranks each calls it on the rows it holds, whole groups, and returns its share of the loss. A sum over
+    rows that does not enter linearly goes through `totals.add_up` and its result through `totals.share`.
     """
 
     needs: ClassVar[frozenset[Need]]

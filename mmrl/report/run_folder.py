@@ -11,6 +11,8 @@ from mmrl.errors import RunError
 from mmrl.evaluation.result import EvaluationResult, read_result
 from mmrl.traces.reader import TraceReader
 from mmrl.training.metrics import read_metrics
+from mmrl.training.watcher import FILE as WARNINGS
+from mmrl.training.watcher import Warned, read_warnings
 
 T = TypeVar("T")
 
@@ -25,6 +27,7 @@ class RunFolder:
     metrics: tuple[dict[str, float], ...]  # per step; empty: missing
     before: EvaluationResult | None  # of the model that RL began with
     after: EvaluationResult | None  # of the model it ended with
+    warnings: tuple[Warned, ...]  # trouble the watcher saw, in order
     traces: TraceReader
     missing: tuple[str, ...]  # one sentence per part that the report has to do without
 
@@ -49,6 +52,8 @@ def read_run_folder(run_dir: Path) -> RunFolder:
     if (run_dir / "cold_start.jsonl").exists():
         cold_start = part("cold_start.jsonl", "there is no curve of the cold start", read_metrics, no_rows)
     metrics = part("metrics.jsonl", "there are no curves", read_metrics, no_rows)
+    no_warnings: list[Warned] = []
+    warnings = part(WARNINGS, "what the watcher saw is unknown", lambda p: read_warnings(p.parent), no_warnings)
     before = part("evaluation/before.json", "there is nothing to compare with", _result, None)
     after = part("evaluation/after.json", "the trained model was not evaluated", _result, None)
     if not traces.steps():
@@ -60,6 +65,7 @@ def read_run_folder(run_dir: Path) -> RunFolder:
         metrics=tuple(metrics),
         before=before,
         after=after,
+        warnings=tuple(warnings),
         traces=traces,
         missing=tuple(missing),
     )

@@ -20,8 +20,8 @@ SCHEMA = 1  # of report.json
 def summarise_run(run: RunFolder, comparison: Comparison | None, facts: Mapping[str, Any]) -> dict[str, Any]:
     """JSON values: per task before and after, both stages from first to last step, times, memory, and the facts.
 
-    {"schema", "run", "config_sha256", "overall", "tasks", "cold_start", "training", "facts", "missing"}, where
-    `overall` and each of `tasks` is {"before", "after", "comparison"}: null where it is missing.
+    {"schema", "run", "config_sha256", "overall", "tasks", "cold_start", "training", "warnings", "facts", "missing"},
+    where `overall` and each of `tasks` is {"before", "after", "comparison"}: null where it is missing.
     """
     names = dict.fromkeys(
         name for result in (run.before, run.after) if result is not None for name in result.tasks
@@ -45,6 +45,7 @@ def summarise_run(run: RunFolder, comparison: Comparison | None, facts: Mapping[
         },
         "cold_start": _training(run.cold_start),
         "training": _training(run.metrics),
+        "warnings": [asdict(warning) for warning in run.warnings],
         "facts": dict(facts),
         "missing": list(run.missing),
     }

@@ -16,14 +16,14 @@ Keep = Callable[[dict[str, Any]], bool]  # looks at a line's JSON before it is m
 
 
 class TraceReader:
-    """The traces of one run folder (`runs/<name>`)."""
+    """The traces of one run folder (`runs/<name>`): every rollout, or with `folder` those of skipped updates."""
 
-    def __init__(self, run_dir: Path) -> None:
+    def __init__(self, run_dir: Path, *, folder: str = "traces") -> None:
         if not run_dir.is_dir():
             raise RunError(
                 f"{run_dir}: there is no such run folder. Give the folder that holds config.yaml and traces/."
             )
-        self._folder = run_dir / "traces"
+        self._folder = run_dir / folder
 
     def steps(self) -> list[int]:
         """The steps on disk, ascending; none while the run has not finished its first one."""

@@ -3,7 +3,7 @@
     collect   sampler → render → engine → rewards → filters, refilled within bounds
     credit    streams the algorithm needs (begun while rewards are scored), then shape, advantage, weights: no gradient
     update    micro-batches, loss, optimiser steps
-    tell      engine gets the new weights; traces and metrics are written
+    tell      engine gets the new weights; traces and metrics are written; the watcher names what goes wrong
 
 No step reaches back: rewards do not know the model, credit does not know the engine, the backend does not know the
 algorithm's name.
@@ -34,10 +34,12 @@ from mmrl.training.collect import Collected, Renderer, Scorer, collect
 from mmrl.training.interrupt import StopRequest
 from mmrl.training.metrics import MetricsLog, read_metrics, rollout_metrics
 from mmrl.training.streams import StepStreams
-from mmrl.training.update import update
+from mmrl.training.update import Skipped, update
+from mmrl.training.watcher import Watcher, WatchSettings
 from mmrl.types import RolloutGroup, ScoredGroup
 
 EMPTY_STEPS_TO_STOP = 5  # so many steps in a row without a single usable group end the run
+NOT_FINITE = "not_finite"  # folder of the traces of skipped updates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +53,7 @@ class LoopSettings:
     checkpoint_every: int
     keep_checkpoints: int
     evaluate_every: int  # 0: never
+    stop_after_skipped: int = 3  # so many steps in a row whose loss or gradient was not finite end the run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +72,7 @@ class Trainer:
     decode: Callable[[Sequence[int]], str]  # token ids → text, special tokens included
     memory: Memory  # of the algorithm's adaptive parts
     evaluate: Callable[[], dict[str, float]]  # metrics of the current weights on the validation split
+    watch: WatchSettings  # from where on the watcher calls something trouble
     progress: Progress
 
 
@@ -84,9 +88,13 @@ def train(trainer: Trainer, *, start: int = 0) -> int:
     prompts_seen = logged[-1]["train/prompts_seen"] if logged else 0.0
     traces = TraceWriter(trainer.run_dir / "traces")
     traces.discard_from(start)
+    if (trainer.run_dir / NOT_FINITE).is_dir():
+        TraceWriter(trainer.run_dir / NOT_FINITE).discard_from(start)
+    watcher = Watcher(trainer.run_dir, trainer.watch, logged=logged)
     trainer.engine.load_weights(trainer.backend.weights(), version=start)
     progress = trainer.progress
     empty_steps = 0
+    skipping_steps = _steps_skipped_last(logged)
     with StopRequest(progress.note) as stop, progress.task("training", settings.steps, done=start) as task:
         for step in range(start, settings.steps):
             collected, row = take_step(trainer, traces, step)
@@ -97,9 +105,17 @@ def train(trainer: Trainer, *, start: int = 0) -> int:
             if settings.evaluate_every and done % settings.evaluate_every == 0:
                 row |= trainer.evaluate()
             prompts_seen += len(collected.scored)
-            metrics.log(step, row | {"train/prompts_seen": prompts_seen})
+            row["train/prompts_seen"] = prompts_seen
+            watched, warnings = watcher.look(step, row)
+            for warning in warnings:
+                progress.note(f"step {step}: {warning.trouble}: {warning.message}. What to try: {warning.link}")
+            metrics.log(step, row | watched)
+            skipping_steps = skipping_steps + 1 if "optim/skipped_updates" in row else 0
+            if skipping_steps >= settings.stop_after_skipped:
+                raise RunError(_not_finite(trainer, step, skipping_steps))
             task.advance(1, reward=_figure(row, "reward/total_mean"), accuracy=_figure(row, "reward/accuracy_mean"))
-            if stop.requested or done == settings.steps or done % settings.checkpoint_every == 0:
+            ending = watcher.reason_to_stop
+            if ending or stop.requested or done == settings.steps or done % settings.checkpoint_every == 0:
                 save_checkpoint(
                     trainer.run_dir,
                     step=done,
@@ -108,6 +124,8 @@ def train(trainer: Trainer, *, start: int = 0) -> int:
                     memory=trainer.memory,
                     keep=settings.keep_checkpoints,
                 )
+            if ending and done < settings.steps:
+                raise RunError(_told_to_stop(trainer, done, ending))
             if stop.requested:
                 return done
     return max(start, settings.steps)
@@ -117,6 +135,7 @@ def take_step(trainer: Trainer, traces: TraceWriter, step: int) -> tuple[Collect
     """Collect, credit, update, tell. Returns what was collected and the step's metrics."""
     began = time.perf_counter()
     minibatches = trainer.settings.minibatches
+    trainer.backend.begin_step()
     streams = StepStreams(trainer.backend, trainer.algorithm, minibatches=minibatches, decode=trainer.decode)
     collected = collect(
         sampler=trainer.sampler,
@@ -136,16 +155,19 @@ def take_step(trainer: Trainer, traces: TraceWriter, step: int) -> tuple[Collect
     credited = credit(trainer, collected, streams, step=step) if collected.kept else None
     if credited is not None:
         trainer.memory.known = credited.memory
-        row |= update(trainer.backend, trainer.algorithm, credited, minibatches=minibatches, step=step)
+        updated = update(trainer.backend, trainer.algorithm, credited, minibatches=minibatches)
+        row |= updated.metrics
+        if updated.skipped:
+            write_skipped(trainer, step, credited, updated.skipped)
         trainer.engine.load_weights(trainer.backend.weights(), version=step + 1)
-    updated = time.perf_counter()
+    trained = time.perf_counter()
     write_trace(traces, step, collected, credited)
     return collected, row | {
-        "time/step_seconds": updated - began,
+        "time/step_seconds": trained - began,
         "time/rollout_seconds": collected.rollout_seconds,
         "time/reward_seconds": collected.reward_seconds,
-        "time/update_seconds": updated - collecting,
-        "time/tokens_per_second": _completion_tokens(collected.scored) / (updated - began),
+        "time/update_seconds": trained - collecting,
+        "time/tokens_per_second": _completion_tokens(collected.scored) / (trained - began),
         "memory/peak_mib": peak_memory_mib(),
     }
 
@@ -178,6 +200,23 @@ def drift(trainer: Trainer, groups: list[RolloutGroup]) -> dict[str, float]:
     return moved
 
 
+def write_skipped(trainer: Trainer, step: int, credited: Credited, skipped: Sequence[Skipped]) -> None:
+    """The groups that spoilt an update, as a trace of their own beside the run's: to look at and to replay."""
+    chosen = sorted({group for skip in skipped for group in skip.groups})
+    batch = credited.batch
+    TraceWriter(trainer.run_dir / NOT_FINITE).write(
+        step,
+        [credited.groups[group] for group in chosen],
+        advantages=[batch.advantages[batch.group == group].tolist() for group in chosen],
+    )
+    names = ", ".join(credited.groups[group].group.prompt.sample.id for group in chosen[:8])
+    trainer.progress.note(
+        f"step {step}: {len(skipped)} of {trainer.settings.minibatches} updates skipped, the "
+        f"{' and the '.join(sorted({skip.what for skip in skipped}))} was not finite "
+        f"(samples {names}{' …' if len(chosen) > 8 else ''}; saved in {NOT_FINITE}/)"
+    )
+
+
 def write_trace(traces: TraceWriter, step: int, collected: Collected, credited: Credited | None) -> None:
     """Every rollout of the step with its advantage; groups and samples that were left out with the reason."""
     advantages: list[list[float]] = []
@@ -201,6 +240,32 @@ def _figure(row: dict[str, float], name: str) -> float:
 
 def _completion_tokens(scored: list[ScoredGroup]) -> int:
     return sum(len(r.token_ids) for g in scored for r in g.group.rollouts)
+
+
+def _steps_skipped_last(logged: Sequence[dict[str, float]]) -> int:
+    """How many steps in a row, up to the last one logged, had a skipped update."""
+    count = 0
+    for row in reversed(logged):
+        if "optim/skipped_updates" not in row:
+            break
+        count += 1
+    return count
+
+
+def _not_finite(trainer: Trainer, step: int, steps: int) -> str:
+    return (
+        f"steps {step - steps + 1}–{step} each had an update whose loss or gradient was not finite. None of them was "
+        f"made: the weights are those of the update before. The samples are in {trainer.run_dir / NOT_FINITE}, as "
+        "traces. Look at them, or lower train.learning_rate; --resume goes on from the last checkpoint. "
+        "train.stop_after_skipped says how many such steps are allowed."
+    )
+
+
+def _told_to_stop(trainer: Trainer, done: int, reason: str) -> str:
+    return (
+        f"stopped after step {done - 1}, as watch.stop_on asks: {reason}. The checkpoint is in {trainer.run_dir}; "
+        "--resume with watch.stop_on=[] goes on in spite of it."
+    )
 
 
 def _nothing_to_learn(step: int, collected: Collected) -> str:

@@ -192,8 +192,19 @@ METRICS: dict[str, Metric] = {
     ),
     "optim/updates": Metric(
         unit="updates",
-        formula="optimiser updates of the step",
+        formula="optimiser updates of the step that were made",
         reading="train.minibatches; absent in a step in which nothing was left to learn from.",
+    ),
+    "optim/skipped_updates": Metric(
+        unit="updates",
+        formula="updates that were not made because their loss or gradient was infinite or not a number",
+        reading="Absent when there was none, as it should be. Their samples are in not_finite/, as traces.",
+    ),
+    # ── trouble ──
+    "watch/<trouble>": Metric(
+        unit="–",
+        formula="1 in steps in which the watcher sees this trouble, by means over its window; else absent",
+        reading="What was seen is in warnings.jsonl, what to try in docs/health.md.",
     ),
     # ── the run ──
     "train/prompts_seen": Metric(

@@ -67,6 +67,8 @@ def cold_start(
             if not math.isfinite(total):
                 raise RunError(f"cold start, step {step}: the loss is not finite. Lower sft.learning_rate.")
             norm, rate = backend.optimizer_step()
+            if not math.isfinite(norm):
+                raise RunError(f"cold start, step {step}: the gradient is not finite. Lower sft.learning_rate.")
             log(step, {"sft/loss": total, "optim/grad_norm": norm, "optim/learning_rate": rate})
             task.advance(1, loss=round(total, 3))
             if stop.requested:

@@ -1,79 +1,143 @@
-"""One step's updates: micro-batches, the loss against step-wide totals, optimiser steps."""
+"""One step's updates: micro-batches, the loss against step-wide totals, optimiser steps.
+
+An update whose loss or gradient is infinite or not a number is *skipped*: its gradients are forgotten, the weights stay
+those of the update before, and the groups it came from are handed back with the reason.
+"""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import torch
 
 from mmrl.algorithms.algorithm import Algorithm
 from mmrl.backend.backend import TrainBackend
-from mmrl.batch import Credited, Totals
-from mmrl.errors import RunError
+from mmrl.batch import Credited, Totals, TrainBatch
 from mmrl.types import ScoredGroup
 
 
-def update(
-    backend: TrainBackend, algorithm: Algorithm, credited: Credited, *, minibatches: int, step: int
-) -> dict[str, float]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skipped:
+    """An update that was not made."""
+
+    update: int  # of the step, from 0
+    what: str  # "loss" or "gradient": what was infinite or not a number
+    groups: tuple[int, ...]  # of the step: where it came from; all of the update's where that cannot be told
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Updated:
+    """What became of a step's updates."""
+
+    metrics: dict[str, float]
+    skipped: tuple[Skipped, ...] = ()
+
+
+@dataclass(slots=True)
+class _Sums:
+    """What the micro-batches of the made updates add up to."""
+
+    losses: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    per_token: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    maxima: dict[str, float] = field(default_factory=dict)
+
+    def add(self, other: _Sums) -> None:
+        for name, value in other.losses.items():
+            self.losses[name] += value
+        for name, value in other.per_token.items():
+            self.per_token[name] += value
+        for name, value in other.maxima.items():
+            self.maxima[name] = max(self.maxima.get(name, -math.inf), value)
+
+
+def update(backend: TrainBackend, algorithm: Algorithm, credited: Credited, *, minibatches: int) -> Updated:
     """Train on the step's rollouts: `minibatches` optimiser steps over consecutive shares of the groups.
 
-    Returns the metrics of the whole step. Raises RunError when the gradient is not finite: the weights are then still
-    those of the last good update.
+    The metrics are those of the updates that were made.
     """
-    sums: dict[str, float] = defaultdict(float)
-    maxima: dict[str, float] = {}
-    losses: dict[str, float] = defaultdict(float)
+    sums = _Sums()
     norms: list[float] = []
     rates: list[float] = []
+    skipped: list[Skipped] = []
     tokens = 0.0
     first_row = 0
-    for groups in _shares(credited.groups, minibatches):
+    for number, groups in enumerate(_shares(credited.groups, minibatches)):
         rows = torch.arange(first_row, first_row + sum(len(g.totals) for g in groups))
         first_row += len(rows)
         batch = credited.batch.select(rows)
-        totals = Totals.of(batch)
-        tokens += totals.tokens
+        totals = Totals.of(batch, backend.add_up)
         if algorithm.couplings:  # compare this update's rollouts under the policy as it is now
-            known = batch.streams.old_logprobs if not norms else None  # before the first update it is the old policy
+            known = batch.streams.old_logprobs if number == 0 else None  # before the first update it is the old policy
             now = known if known is not None else backend.outputs([g.group for g in groups]).logprobs.cpu()
             batch = algorithm.couple(batch.select(torch.arange(len(rows)), width=now.shape[1]), now, totals)
-        for parts in backend.micro_batches([g.group for g in groups]):
-            outputs, packed = backend.forward(parts, entropy=True)
-            micro = batch.select(packed.rows.cpu(), width=outputs.logprobs.shape[1]).to(outputs.logprobs.device)
-            terms = algorithm.loss(outputs, micro, totals)
-            backend.backward(terms.loss)
-            losses["total"] += float(terms.loss.detach())
-            losses["surrogate"] += terms.surrogate
-            losses["divergence"] += terms.divergence
-            for name, value in terms.sums.items():
-                sums[name] += value
-            for name, value in terms.maxima.items():
-                maxima[name] = max(maxima.get(name, -math.inf), value)
-        if not math.isfinite(losses["total"]):
+        own, suspects = _accumulate(backend, algorithm, groups, batch, totals)
+        all_groups = tuple(sorted(set(batch.group.tolist())))
+        if not math.isfinite(own.losses["total"]):
             backend.discard_gradients()
-            raise RunError(_not_finite(step, groups, "loss"))
+            skipped.append(Skipped(update=number, what="loss", groups=suspects or all_groups))
+            continue
         norm, rate = backend.optimizer_step()
+        if not math.isfinite(norm):
+            skipped.append(Skipped(update=number, what="gradient", groups=all_groups))
+            continue
+        sums.add(own)
+        tokens += totals.tokens
         norms.append(norm)
         rates.append(rate)
+    with_reference = credited.batch.streams.ref_logprobs is not None
+    metrics = {"optim/updates": float(len(norms))}
+    if skipped:
+        metrics["optim/skipped_updates"] = float(len(skipped))
+    if norms:
+        metrics |= _metrics(sums, tokens, norms, rates, with_reference=with_reference)
+    return Updated(metrics=metrics, skipped=tuple(skipped))
+
+
+def _accumulate(
+    backend: TrainBackend, algorithm: Algorithm, groups: Sequence[ScoredGroup], batch: TrainBatch, totals: Totals
+) -> tuple[_Sums, tuple[int, ...]]:
+    """Forward and backward of one update. Returns its sums over all ranks, and the groups that spoilt its loss."""
+    own = _Sums()
+    suspects: set[int] = set()
+    for parts in backend.micro_batches([g.group for g in groups]):
+        outputs, packed = backend.forward(parts, entropy=True)
+        micro = batch.select(packed.rows.cpu(), width=outputs.logprobs.shape[1]).to(outputs.logprobs.device)
+        terms = algorithm.loss(outputs, micro, totals)
+        backend.backward(terms.loss)
+        value = float(terms.loss.detach())
+        if not math.isfinite(value):
+            bad = ~outputs.logprobs.detach().isfinite().all(dim=1)
+            chosen = micro.group[bad] if bool(bad.any()) else micro.group
+            suspects |= set(chosen.tolist())
+        losses = {"total": value, "surrogate": terms.surrogate, "divergence": terms.divergence}
+        own.add(_Sums(losses=losses, per_token=terms.sums, maxima=terms.maxima))
+    added = backend.add_up(torch.tensor([*own.losses.values(), *own.per_token.values()], dtype=torch.float64)).tolist()
+    own.losses = dict(zip(own.losses, added, strict=False))
+    own.per_token = dict(zip(own.per_token, added[len(own.losses) :], strict=True))
+    return own, tuple(sorted(suspects))
+
+
+def _metrics(
+    sums: _Sums, tokens: float, norms: Sequence[float], rates: Sequence[float], *, with_reference: bool
+) -> dict[str, float]:
     updates = len(norms)
-    mean = {name: value / max(tokens, 1.0) for name, value in sums.items()}
-    metrics = {f"loss/{name}": value / updates for name, value in losses.items()}
+    mean = {name: value / max(tokens, 1.0) for name, value in sums.per_token.items()}
+    metrics = {f"loss/{name}": value / updates for name, value in sums.losses.items()}
     metrics |= {
         "loss/clip_fraction": mean["clipped"],
         "policy/ratio_mean": mean["ratio"],
-        "policy/ratio_max": maxima["ratio"],
+        "policy/ratio_max": sums.maxima["ratio"],
         "policy/entropy_mean": mean["entropy"],
         "policy/behavior_gap_mean": mean["engine_gap"],
-        "policy/behavior_gap_max": maxima["engine_gap"],
+        "policy/behavior_gap_max": sums.maxima["engine_gap"],
         "optim/grad_norm": sum(norms) / updates,
         "optim/learning_rate": rates[-1],
-        "optim/updates": float(updates),
     }
-    if credited.batch.streams.ref_logprobs is not None:
+    if with_reference:
         metrics["policy/kl_mean"] = mean["kl"]
     return metrics
 
@@ -83,12 +147,3 @@ def _shares(groups: Sequence[ScoredGroup], count: int) -> list[Sequence[ScoredGr
     count = min(count, len(groups))
     bounds = [len(groups) * i // count for i in range(count + 1)]
     return [groups[a:b] for a, b in pairwise(bounds)]
-
-
-def _not_finite(step: int, groups: Sequence[ScoredGroup], what: str) -> str:
-    names = ", ".join(g.group.prompt.sample.id for g in groups[:8])
-    return (
-        f"step {step}: the {what} is not finite (samples {names}{' …' if len(groups) > 8 else ''}). The weights are "
-        "those of the update before. Look at these samples, or lower train.learning_rate; --resume goes on from the "
-        "last checkpoint."
-    )

@@ -169,4 +169,4 @@ def test_overlong_filtering_takes_rollouts_out_of_loss_and_totals() -> None:
     algorithm = replace(DAPO, filters=(), shaping=(), loss_mask=(MaskTruncated(),))
     batch = algorithm.credit([group], streams=Streams(), max_tokens=3).batch
     assert batch.loss_mask.tolist() == [[False] * 3, [True, True, False]]
-    assert Totals.of(batch) == Totals(tokens=2.0, rollouts=2.0, max_tokens=3.0)
+    assert Totals.of(batch) == Totals(tokens=2.0, rollouts=2.0, groups=1.0, max_tokens=3.0)

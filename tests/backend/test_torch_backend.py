@@ -52,7 +52,7 @@ def run_update(backend: TorchBackend, scored: list[ScoredGroup], *, minibatches:
     reference = backend.outputs(groups, reference=True).logprobs
     old = backend.outputs(groups).logprobs if minibatches > 1 else None
     credited = GRPO.credit(scored, streams=Streams(ref_logprobs=reference, old_logprobs=old), max_tokens=16)
-    return update(backend, GRPO, credited, minibatches=minibatches, step=0)
+    return update(backend, GRPO, credited, minibatches=minibatches).metrics
 
 
 def weights(backend: TorchBackend) -> torch.Tensor:

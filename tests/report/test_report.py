@@ -182,12 +182,23 @@ def test_an_empty_run_folder_gives_a_report_that_says_so(tmp_path: Path) -> None
         build_report(tmp_path / "nowhere", facts={})
 
 
-@pytest.mark.parametrize("name", ["metrics.jsonl", "evaluation/after.json", "traces/step_000000.jsonl"])
+@pytest.mark.parametrize(
+    "name", ["metrics.jsonl", "evaluation/after.json", "traces/step_000000.jsonl", "warnings.jsonl"]
+)
 def test_a_damaged_part_is_named_and_the_rest_reported(run: Path, name: str) -> None:
-    (run / name).write_bytes(b"\x00not json\n" + (run / name).read_bytes())
+    before = (run / name).read_bytes() if (run / name).exists() else b""
+    (run / name).write_bytes(b"\x00not json\n" + before)
     (missing,) = build_report(run, facts={})["missing"]
     assert name in missing
     assert "cannot be used" in missing
+
+
+def test_what_the_watcher_saw_is_reported(run: Path) -> None:
+    assert build_report(run, facts={})["warnings"] == []
+    warned = {"step": 7, "trouble": "no_signal", "message": "95% of <all>", "link": "docs/health.md#no-signal"}
+    (run / "warnings.jsonl").write_text(json.dumps(warned) + "\n")
+    assert build_report(run, facts={})["warnings"] == [warned]
+    assert "step 7: no signal: 95% of <all>. What to try: docs/health.md#no-signal" in page_of(run).text
 
 
 def test_evaluations_of_different_samples_are_shown_side_by_side_but_not_compared(run: Path) -> None:

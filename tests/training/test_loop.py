@@ -9,13 +9,14 @@ import signal
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from mmrl import build
 from mmrl.algorithms.catalog import ALGORITHMS
 from mmrl.algorithms.dapo import DAPO
+from mmrl.batch import NO_NEEDS, Need
 from mmrl.config.schema import Config
 from mmrl.credit.filters import MixedCorrectness
 from mmrl.errors import RunError
@@ -25,6 +26,7 @@ from mmrl.traces.reader import TraceReader
 from mmrl.training.checkpoint import checkpoints, load_trainer_state
 from mmrl.training.loop import Trainer, train
 from mmrl.training.metrics import read_metrics, reproducible
+from mmrl.training.watcher import WatchSettings, read_warnings
 from mmrl.types import Sample
 from tests import toy
 
@@ -189,3 +191,71 @@ def test_algorithms_take_steps(name: str, make: Callable[..., Trainer]) -> None:
     assert all(math.isfinite(row["optim/grad_norm"]) and math.isfinite(row["policy/ratio_max"]) for row in logged)
     credited = [r.advantage for g in TraceReader(trainer.run_dir).groups() for r in g.rollouts]
     assert any(row["optim/grad_norm"] > 0 for row in logged) or not any(credited)
+
+
+class Poisoned:
+    """An aggregation that gives no number at every so many-th call."""
+
+    needs: ClassVar[frozenset[Need]] = NO_NEEDS
+
+    def __init__(self, real: Any, *, every: int) -> None:
+        self._real, self._every, self._calls = real, every, 0
+
+    def __call__(self, *arguments: Any) -> Any:
+        self._calls += 1
+        share = self._real(*arguments)
+        return share * math.nan if self._calls % self._every == 0 else share
+
+
+def poisoned(trainer: Trainer, *, every: int) -> Trainer:
+    spoilt = replace(trainer.algorithm, aggregation=Poisoned(trainer.algorithm.aggregation, every=every))
+    return replace(trainer, algorithm=spoilt)
+
+
+def test_an_update_that_is_not_finite_is_skipped_and_its_samples_are_saved(make: Callable[..., Trainer]) -> None:
+    trainer = make("run", minibatches=3, stop_after_skipped=9)
+    train(poisoned(trainer, every=4))  # one micro-batch an update, three updates a step: one in four is spoilt
+    logged = read_metrics(trainer.run_dir / "metrics.jsonl")
+    skipped = [row.get("optim/skipped_updates", 0.0) for row in logged]
+    assert skipped == [0.0, 1.0, 1.0, 1.0]
+    assert [row["optim/updates"] for row in logged] == [3.0, 2.0, 2.0, 2.0]
+    assert all(math.isfinite(value) for row in logged for value in row.values())
+    assert all(bool(value.isfinite().all()) for _, value in trainer.backend.weights())
+    saved = TraceReader(trainer.run_dir, folder="not_finite")
+    assert saved.steps() == [1, 2, 3]
+    asked = {g.sample.id for g in TraceReader(trainer.run_dir).groups() if g.step == 1}
+    [group] = [g for g in saved.groups() if g.step == 1]
+    assert group.sample.id in asked
+    assert all(r.advantage is not None for r in group.rollouts)
+
+
+def test_steps_in_a_row_without_a_finite_loss_end_the_run(make: Callable[..., Trainer]) -> None:
+    trainer = make("run", stop_after_skipped=2)
+    before = [value.clone() for _, value in trainer.backend.weights()]
+    with pytest.raises(RunError, match=r"steps 0–1 each had an update whose loss or gradient was not finite"):
+        train(poisoned(trainer, every=1))
+    rows = read_metrics(trainer.run_dir / "metrics.jsonl")
+    assert [row["optim/updates"] for row in rows] == [0.0, 0.0]
+    assert all(bool((a == b).all()) for a, (_, b) in zip(before, trainer.backend.weights(), strict=True))
+
+
+def test_an_infinite_gradient_is_skipped_too(make: Callable[..., Trainer]) -> None:
+    trainer = make("run")
+    weight = next(value for _, value in trainer.backend.weights() if value.requires_grad)
+    hook = weight.register_hook(lambda gradient: gradient * math.inf)
+    with pytest.raises(RunError, match="gradient was not finite"):
+        train(trainer)
+    hook.remove()
+    assert all(bool(value.isfinite().all()) for _, value in trainer.backend.weights())
+
+
+def test_the_watcher_stops_a_run_at_a_checkpoint_when_told_to(make: Callable[..., Trainer]) -> None:
+    trainer = make("run", checkpoint_every=100)
+    told = replace(trainer, watch=WatchSettings(window=1, truncated=0.0, duplicates=1.0, stop_on=("truncation",)))
+    with pytest.raises(RunError, match=r"as watch.stop_on asks: truncation: .*docs/health.md#truncation"):
+        train(told)
+    [saved] = checkpoints(trainer.run_dir)
+    rows = read_metrics(trainer.run_dir / "metrics.jsonl")
+    assert saved.step == len(rows)
+    assert rows[-1]["watch/truncation"] == 1.0
+    assert [w.trouble for w in read_warnings(trainer.run_dir)][-1] == "truncation"
