@@ -17,8 +17,10 @@ from pydantic import BaseModel
 
 from mmrl.data.builders.digits import DigitsOptions, build_digits
 from mmrl.data.builders.worlds.attribute import AttributeOptions, build_attribute
+from mmrl.data.builders.worlds.charts import ChartOptions, build_charts
 from mmrl.data.builders.worlds.counting import CountingOptions, build_counting
 from mmrl.data.builders.worlds.grounding import GroundingOptions, build_grounding
+from mmrl.data.builders.worlds.reading import ReadingOptions, build_reading
 from mmrl.data.source import Source
 
 
@@ -37,4 +39,6 @@ BUILDERS: Mapping[str, Builder] = {
     "counting": Builder(options=CountingOptions, build=build_counting, revision=1, generates=True),
     "attribute": Builder(options=AttributeOptions, build=build_attribute, revision=1, generates=True),
     "grounding": Builder(options=GroundingOptions, build=build_grounding, revision=1, generates=True),
+    "reading": Builder(options=ReadingOptions, build=build_reading, revision=1, generates=True),
+    "charts": Builder(options=ChartOptions, build=build_charts, revision=1, generates=True),
 }

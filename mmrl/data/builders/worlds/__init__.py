@@ -1,1 +1,1 @@
-"""Worlds: questions about pictures and clips that are drawn, so that every answer is known and none can be memorised."""
+"""Worlds: questions about drawn pictures and clips, so that every answer is known and none can be memorised."""

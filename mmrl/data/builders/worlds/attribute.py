@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from mmrl.data.builders.worlds.shapes import COLOURS, SHAPES, Thing, draw, scatter
-from mmrl.data.builders.worlds.world import Slot, WorldOptions, generated, png
+from mmrl.data.builders.worlds.world import DoesNotFit, Slot, WorldOptions, generated, png
 from mmrl.data.source import Draft, Source
 
 _OPTIONS = 4
@@ -28,12 +28,9 @@ def build_attribute(options: AttributeOptions, *, seed: int, splits: Mapping[str
     )
 
 
-def _make(slot: Slot, options: AttributeOptions) -> Draft | None:
+def _make(slot: Slot, options: AttributeOptions) -> Draft:
     kind = slot.deal("kind", list(_KINDS))
-    made = _KINDS[kind](slot, options.size)
-    if made is None:
-        return None
-    question, right, wrong, things = made
+    question, right, wrong, things = _KINDS[kind](slot, options.size)
     choices, answer = slot.options(right, wrong)
     slot.random.shuffle(things)
     return Draft(
@@ -54,7 +51,7 @@ def _number(slot: Slot) -> int:
     return slot.random.randint(6, 8) if slot.hard else slot.random.randint(4, 5)
 
 
-def _colour_of_shape(slot: Slot, size: int) -> Made | None:
+def _colour_of_shape(slot: Slot, size: int) -> Made:
     dice = slot.random
     right = slot.deal("colour", list(COLOURS))
     shape = dice.choice(SHAPES)
@@ -62,10 +59,10 @@ def _colour_of_shape(slot: Slot, size: int) -> Made | None:
     wrong = _others(slot, right, list(COLOURS))
     names = [(shape, right), *((dice.choice(rest), colour) for colour in _cycle(wrong, _number(slot) - 1))]
     things = scatter(names, size=size, hard=slot.hard, dice=dice)
-    return things and (f"What colour is the {shape}?", right, wrong, things)
+    return f"What colour is the {shape}?", right, wrong, things
 
 
-def _shape_of_colour(slot: Slot, size: int) -> Made | None:
+def _shape_of_colour(slot: Slot, size: int) -> Made:
     dice = slot.random
     right = slot.deal("shape", SHAPES)
     colour = dice.choice(list(COLOURS))
@@ -73,10 +70,10 @@ def _shape_of_colour(slot: Slot, size: int) -> Made | None:
     wrong = _others(slot, right, SHAPES)
     names = [(right, colour), *((shape, dice.choice(rest)) for shape in _cycle(wrong, _number(slot) - 1))]
     things = scatter(names, size=size, hard=slot.hard, dice=dice)
-    return things and (f"Which shape is {colour}?", right, wrong, things)
+    return f"Which shape is {colour}?", right, wrong, things
 
 
-def _colour_of_largest(slot: Slot, size: int) -> Made | None:
+def _colour_of_largest(slot: Slot, size: int) -> Made:
     dice = slot.random
     right = slot.deal("colour", list(COLOURS))
     wrong = _others(slot, right, list(COLOURS))
@@ -85,25 +82,23 @@ def _colour_of_largest(slot: Slot, size: int) -> Made | None:
     radius = 0.11 if slot.hard else 0.14
     radii = [radius, *(dice.uniform(0.5, 1.0) * radius / _CLEARLY for _ in range(rest))]
     things = scatter(names, size=size, hard=slot.hard, dice=dice, radii=radii)
-    return things and ("What colour is the largest thing?", right, wrong, things)
+    return "What colour is the largest thing?", right, wrong, things
 
 
-def _colour_of_outermost(slot: Slot, size: int) -> Made | None:
+def _colour_of_outermost(slot: Slot, size: int) -> Made:
     dice = slot.random
     right = slot.deal("colour", list(COLOURS))
     wrong = _others(slot, right, list(COLOURS))
     names = [(dice.choice(SHAPES), right), *((dice.choice(SHAPES), c) for c in _cycle(wrong, _number(slot) - 1))]
     things = scatter(names, size=size, hard=slot.hard, dice=dice)
-    if things is None:
-        return None
     word, key = dice.choice(_SIDES)
     first, *rest = sorted(things, key=key)
     if first.colour != right or key(rest[0]) - key(first) < _APART * size:
-        return None
+        raise DoesNotFit
     return f"What colour is the {word} thing?", right, wrong, things
 
 
-def _existence(slot: Slot, size: int) -> Made | None:
+def _existence(slot: Slot, size: int) -> Made:
     dice = slot.random
     right = slot.deal("existence", ("yes", "no"))
     shape, colour = dice.choice(SHAPES), dice.choice(list(COLOURS))
@@ -115,7 +110,7 @@ def _existence(slot: Slot, size: int) -> Made | None:
     names += [(dice.choice(rest_shapes), dice.choice(rest_colours)) for _ in range(_number(slot) - 3)]
     things = scatter(names, size=size, hard=slot.hard, dice=dice)
     article = "an" if colour[0] in "aeiou" else "a"
-    return things and (f"Is there {article} {colour} {shape}?", right, ["no" if right == "yes" else "yes"], things)
+    return f"Is there {article} {colour} {shape}?", right, ["no" if right == "yes" else "yes"], things
 
 
 _SIDES: tuple[tuple[str, Callable[[Thing], float]], ...] = (
@@ -124,7 +119,7 @@ _SIDES: tuple[tuple[str, Callable[[Thing], float]], ...] = (
     ("topmost", lambda thing: thing.y),
     ("lowest", lambda thing: -thing.y),
 )
-_KINDS: Mapping[str, Callable[[Slot, int], Made | None]] = {
+_KINDS: Mapping[str, Callable[[Slot, int], Made]] = {
     "colour of a shape": _colour_of_shape,
     "shape of a colour": _shape_of_colour,
     "colour of the largest": _colour_of_largest,

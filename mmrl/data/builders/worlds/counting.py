@@ -29,7 +29,7 @@ def build_counting(options: CountingOptions, *, seed: int, splits: Mapping[str, 
     )
 
 
-def _make(slot: Slot, options: CountingOptions) -> Draft | None:
+def _make(slot: Slot, options: CountingOptions) -> Draft:
     dice = slot.random
     count = slot.deal("count", range(1, (options.most_hard if slot.hard else options.most) + 1))
     kind = slot.deal("kind", ("thing", "colour", "shape", "both"))
@@ -52,8 +52,6 @@ def _make(slot: Slot, options: CountingOptions) -> Draft | None:
     names = [dice.choice(wanted) for _ in range(count)]
     names += [dice.choice(others) for _ in range(between if others else 0)]
     things = scatter(names, size=options.size, hard=slot.hard, dice=dice)
-    if things is None:
-        return None
     return Draft(
         key="",
         task="count",

@@ -10,12 +10,13 @@ In hard splits the one thing is also named by its place ("the second thing from 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Literal
 
 from pydantic import Field
 
 from mmrl.data.builders.worlds.shapes import COLOURS, SHAPES, Thing, draw, scatter
-from mmrl.data.builders.worlds.world import Slot, WorldOptions, generated, png
+from mmrl.data.builders.worlds.world import DoesNotFit, Slot, WorldOptions, generated, png
 from mmrl.data.source import Draft, Source
 from mmrl.types import Answer
 
@@ -41,12 +42,9 @@ def build_grounding(options: GroundingOptions, *, seed: int, splits: Mapping[str
     )
 
 
-def _make_one(slot: Slot, options: GroundingOptions) -> Draft | None:
+def _make_one(slot: Slot, options: GroundingOptions) -> Draft:
     kind = slot.deal("kind", ("name", "order", "size")) if slot.hard else "name"
-    made = {"name": _by_name, "order": _by_order, "size": _by_size}[kind](slot, options.size)
-    if made is None:
-        return None
-    phrase, target, things = made
+    phrase, target, things = {"name": _by_name, "order": _by_order, "size": _by_size}[kind](slot, options.size)
     if options.ask == "box":
         question, answer = f"Give the box of {phrase}.", Answer(type="box", value=target.box)
     else:
@@ -63,7 +61,7 @@ def _make_one(slot: Slot, options: GroundingOptions) -> Draft | None:
     )
 
 
-def _make_boxes(slot: Slot, options: GroundingOptions) -> Draft | None:
+def _make_boxes(slot: Slot, options: GroundingOptions) -> Draft:
     dice = slot.random
     count = slot.deal("count", range(2, 7) if slot.hard else range(1, 5))
     kind = slot.deal("kind", ("colour", "shape", "both"))
@@ -81,8 +79,6 @@ def _make_boxes(slot: Slot, options: GroundingOptions) -> Draft | None:
     names = [dice.choice(wanted) for _ in range(count)]
     names += [dice.choice(others) for _ in range(dice.randint(3, 5) if slot.hard else dice.randint(2, 3))]
     things = scatter(names, size=options.size, hard=slot.hard, dice=dice)
-    if things is None:
-        return None
     found = sorted(things[:count], key=lambda thing: (thing.x, thing.y))
     return Draft(
         key="",
@@ -97,7 +93,7 @@ def _make_boxes(slot: Slot, options: GroundingOptions) -> Draft | None:
 Found = tuple[str, Thing, list[Thing]]  # how it is named, the thing, the scene
 
 
-def _by_name(slot: Slot, size: int) -> Found | None:
+def _by_name(slot: Slot, size: int) -> Found:
     """Others share its colour, or its shape; none both."""
     dice = slot.random
     shape, colour = dice.choice(SHAPES), dice.choice(list(COLOURS))
@@ -107,15 +103,13 @@ def _by_name(slot: Slot, size: int) -> Found | None:
     extra = dice.randint(3, 5) if slot.hard else dice.randint(0, 2)
     names += [(dice.choice(rest_shapes), dice.choice(rest_colours)) for _ in range(extra)]
     things = scatter(names, size=size, hard=slot.hard, dice=dice)
-    return things and (f"the {colour} {shape}", things[0], things)
+    return f"the {colour} {shape}", things[0], things
 
 
-def _by_order(slot: Slot, size: int) -> Found | None:
+def _by_order(slot: Slot, size: int) -> Found:
     dice = slot.random
     names = [(dice.choice(SHAPES), dice.choice(list(COLOURS))) for _ in range(dice.randint(4, 6))]
     things = scatter(names, size=size, hard=slot.hard, dice=dice)
-    if things is None:
-        return None
     place = dice.randrange(len(_ORDINALS))
     side, ordered = dice.choice(
         (
@@ -124,12 +118,12 @@ def _by_order(slot: Slot, size: int) -> Found | None:
         )
     )
     xs = [thing.x for thing in ordered]
-    if min(abs(a - b) for a, b in zip(xs, xs[1:], strict=False)) < _APART * size:
-        return None
+    if min(abs(a - b) for a, b in pairwise(xs)) < _APART * size:
+        raise DoesNotFit
     return f"the {_ORDINALS[place]} thing from the {side}", ordered[place], things
 
 
-def _by_size(slot: Slot, size: int) -> Found | None:
+def _by_size(slot: Slot, size: int) -> Found:
     dice = slot.random
     shape, colour = dice.choice(SHAPES), dice.choice(list(COLOURS))
     rest_colours = [other for other in COLOURS if other != colour]
@@ -137,7 +131,5 @@ def _by_size(slot: Slot, size: int) -> Found | None:
     names = [(shape, colour)] * 2 + [(dice.choice(SHAPES), dice.choice(rest_colours)) for _ in range(rest)]
     radii = [0.06, 0.1, *(dice.uniform(0.055, 0.1) for _ in range(rest))]
     things = scatter(names, size=size, hard=slot.hard, dice=dice, radii=radii)
-    if things is None:
-        return None
     word, target = dice.choice((("smaller", things[0]), ("larger", things[1])))
     return f"the {word} {colour} {shape}", target, things

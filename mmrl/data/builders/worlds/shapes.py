@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mmrl.data.builders.worlds.world import DoesNotFit
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -85,9 +87,14 @@ _OUTLINES: dict[str, tuple[tuple[float, float], ...]] = {
 
 
 def scatter(
-    names: Sequence[tuple[str, str]], *, size: int, hard: bool, dice: random.Random, radii: Sequence[float] | None = None
-) -> list[Thing] | None:
-    """Things of the given (shape, colour) at places where none touches another; None where no place was found.
+    names: Sequence[tuple[str, str]],
+    *,
+    size: int,
+    hard: bool,
+    dice: random.Random,
+    radii: Sequence[float] | None = None,
+) -> list[Thing]:
+    """Things of the given (shape, colour) at places where none touches another; DoesNotFit where no place was found.
 
     radii: of each, as shares of the picture's side; drawn where not given.
     """
@@ -102,7 +109,7 @@ def scatter(
                 things.append(Thing(shape=shape, colour=colour, x=x, y=y, radius=radius, turn=turn))
                 break
         else:
-            return None
+            raise DoesNotFit
     return things
 
 

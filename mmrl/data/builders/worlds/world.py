@@ -1,9 +1,9 @@
 """What all worlds share: as many questions as are asked for, balanced, reproducible, no picture twice.
 
-A world is a function `(slot, options) -> Draft | None`. A `Slot` is the place of a question in its split: what is to be
+A world is a function `(slot, options) -> Draft`. A `Slot` is the place of a question in its split: what is to be
 balanced (the right option's place, the number to count) is *dealt* by the place, everything else is drawn from the
-slot's random numbers. Where the function gives None (things did not fit), or a picture that was given before, it is
-called again with other random numbers; what is dealt stays.
+slot's random numbers. Where the function raises `DoesNotFit`, or gives a picture that was given before, it is called
+again with other random numbers; what is dealt stays.
 """
 
 from __future__ import annotations
@@ -65,7 +65,11 @@ class Slot:
         return choices, Answer(type="choice", value=LETTERS[place])
 
 
-Make = Callable[[Slot], Draft | None]
+Make = Callable[[Slot], Draft]
+
+
+class DoesNotFit(Exception):
+    """What was drawn leaves no room, or no clear answer: try again with other random numbers."""
 
 
 def seeded(*names: object) -> random.Random:
@@ -104,9 +108,7 @@ def _rows(
             yield _row(world, make, seed, split, number, split in hard_splits, seen)
 
 
-def _row(
-    world: str, make: Make, seed: int, split: str, number: int, hard: bool, seen: set[bytes]
-) -> Draft:
+def _row(world: str, make: Make, seed: int, split: str, number: int, hard: bool, seen: set[bytes]) -> Draft:
     for attempt in range(_ATTEMPTS):
         slot = Slot(
             world=world,
@@ -116,8 +118,9 @@ def _row(
             hard=hard,
             random=seeded(world, seed, split, number, attempt),
         )
-        draft = make(slot)
-        if draft is None:
+        try:
+            draft = make(slot)
+        except DoesNotFit:
             continue
         content = _content(draft)
         if content in seen:

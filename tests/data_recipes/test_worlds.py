@@ -1,0 +1,162 @@
+"""Every generated recipe: its gold answers win, wrong ones do not, and neither habit nor the text alone gets far."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from mmrl.data.manifest import validate_manifest
+from mmrl.data.media_paths import media_paths
+from mmrl.data.recipe import build_recipe
+from mmrl.data.recipe_file import load_recipe
+from mmrl.rewards.build import reward_uses
+from mmrl.rewards.gold import gold_completion
+from mmrl.rewards.hacks import wrong_completion
+from mmrl.rewards.runtime import RewardUse
+from mmrl.types import Completion, Sample
+from tests.data_recipes.built import SIZES, built, generated_recipes, samples
+
+RECIPES = generated_recipes()
+SPLITS = list(SIZES)
+TINY = ["n_train=24", "n_validation=6", "n_test=6", "n_test_hard=6"]
+
+
+def accuracy(completion: Completion, sample: Sample, sets: dict[str, tuple[RewardUse, ...]]) -> float:
+    """Mean value of the accuracy rewards of the sample's task."""
+    uses = [use for use in sets.get(sample.task, sets.get("default", ())) if use.reward.kind == "accuracy"]
+    assert uses, f"task {sample.task} has no accuracy reward"
+    for use in uses:
+        use.reward.verify(sample, name=use.name)
+    return sum(use.reward.checked(use.reward.function(completion, sample)).value for use in uses) / len(uses)
+
+
+def contents(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_there_are_generated_recipes():
+    assert {"scenes"} <= set(RECIPES)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_gold_answer_earns_everything_and_a_wrong_one_does_not(name):
+    sets = reward_uses(load_recipe(name)[0].rewards)
+    for split in SPLITS:
+        for sample in samples(name, split):
+            assert accuracy(gold_completion(sample), sample, sets) == pytest.approx(1.0), sample
+            wrong = accuracy(Completion(text=wrong_completion(sample)), sample, sets)
+            assert wrong < 0.95, (sample, wrong_completion(sample))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_file_is_sound(name):
+    for split in SPLITS:
+        report = validate_manifest(built(name) / f"{split}.jsonl", check_media=True)
+        assert report.sound
+        assert not report.broken_media
+        assert {sample.metadata["level"] for sample in report.samples} == {"hard" if "hard" in split else "plain"}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_no_picture_is_in_two_splits(name):
+    homes: dict[str, set[str]] = defaultdict(set)
+    for split in SPLITS:
+        for sample in samples(name, split):
+            whole = hashlib.sha256(b"".join(Path(path).read_bytes() for path in media_paths(sample))).hexdigest()
+            homes[whole].add(split)
+    assert all(len(found) == 1 for found in homes.values())
+    assert len(homes) == sum(len(samples(name, split)) for split in SPLITS)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_no_option_place_wins_by_habit(name):
+    """Each letter of k options is right in 1/k of the questions, within three standard deviations."""
+    by_count: dict[int, Counter[str]] = defaultdict(Counter)
+    for split in SPLITS:
+        for sample in samples(name, split):
+            if sample.answer.type == "choice":
+                by_count[len(sample.choices)][sample.answer.value] += 1
+    for options, letters in by_count.items():
+        rows = letters.total()
+        assert max(letters.values()) <= rows / options + 3 * math.sqrt(rows / options * (1 - 1 / options)) + 1
+
+
+def text_only(train: Sequence[Sample], test: Sequence[Sample]) -> tuple[float, float]:
+    """(share of test answers that the words alone find, share that an ignorant guess finds).
+
+    Options are ranked by how often their text was right in training where the question was alike; other answers are the
+    one that was most frequent for the same question, or else for the task.
+    """
+    right: Counter[tuple[str, str]] = Counter()
+    offered: Counter[tuple[str, str]] = Counter()
+    answers: dict[str, Counter[object]] = defaultdict(Counter)
+    for sample in train:
+        if sample.answer.type == "choice":
+            for place, text in enumerate(sample.choices):
+                for key in (sample.task, sample.question):
+                    offered[key, text] += 1
+                    right[key, text] += place == ord(sample.answer.value) - ord("A")
+        else:
+            for key in (sample.task, sample.question):
+                answers[key][sample.answer.value] += 1
+    found, guessed = 0.0, 0.0
+    for sample in test:
+        if sample.answer.type == "choice":
+
+            def rate(text: str, sample: Sample = sample) -> float:
+                asked = (sample.question, text) if offered[sample.question, text] >= 8 else (sample.task, text)
+                return (right[asked] + 1) / (offered[asked] + len(sample.choices))
+
+            best = max(sample.choices, key=rate)
+            found += sample.choices.index(best) == ord(sample.answer.value) - ord("A")
+            guessed += 1 / len(sample.choices)
+        else:
+            held = answers[sample.question] if answers[sample.question].total() >= 8 else answers[sample.task]
+            found += bool(held) and held.most_common(1)[0][0] == sample.answer.value
+            guessed += max(Counter(s.answer.value for s in test if s.task == sample.task).values()) / sum(
+                s.task == sample.task for s in test
+            )
+    return found / len(test), guessed / len(test)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_text_alone_does_not_give_the_answer_away(name):
+    plain = [*samples(name, "validation"), *samples(name, "test")]
+    for task in {sample.task for sample in plain}:
+        test = [sample for sample in plain if sample.task == task]
+        found, guessed = text_only([s for s in samples(name, "train") if s.task == task], test)
+        noise = 3 * math.sqrt(guessed * (1 - guessed) / len(test))
+        assert found <= guessed + noise + 0.02, (task, found, guessed)
+        assert guessed <= 0.51, (task, guessed)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_seed_gives_the_same_bytes_and_another_seed_other_pictures(name, tmp_path):
+    build_recipe(name, tmp_path / "a", settings=TINY)
+    build_recipe(name, tmp_path / "b", settings=TINY)
+    build_recipe(name, tmp_path / "c", settings=TINY, seed=1)
+    first, again, other = (contents(tmp_path / folder) for folder in "abc")
+    assert first == again
+    media = [{digest for path, digest in held.items() if "/" in path} for held in (first, other)]
+    assert media[0]
+    assert not media[0] & media[1]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_more_rows_leave_the_others_as_they_were(name, tmp_path):
+    """A slot's question depends on its place, not on how many there are."""
+
+    def told(found: Sequence[Sample]) -> dict[str, tuple[str, object, bytes]]:
+        return {s.metadata["key"]: (s.question, s.answer.value, Path(media_paths(s)[0]).read_bytes()) for s in found}
+
+    build_recipe(name, tmp_path / "few", settings=TINY)
+    few = told(validate_manifest(tmp_path / "few" / "train.jsonl", check_media=False).samples)
+    many = told(samples(name, "train"))
+    assert len(few) == 24
+    assert few.items() <= many.items()
