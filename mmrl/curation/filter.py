@@ -12,7 +12,7 @@ import numpy as np
 
 from mmrl.curation.expression import Expression, Unfit, environment, parse_expression
 from mmrl.curation.report import Report
-from mmrl.curation.scan import Columns, Scan, scan
+from mmrl.curation.scan import Extracted, Scan, scan
 from mmrl.curation.shards import read_rows
 from mmrl.curation.transfer import Verdict, transfer, verdict_of
 from mmrl.curation.workers import available_cores
@@ -29,9 +29,10 @@ class Judge:
 
     text: str
 
-    def __call__(self, samples: Sequence[Sample]) -> Columns:
+    def __call__(self, samples: Sequence[Sample]) -> Extracted:
         expression = parse_expression(self.text)
-        return {"value": np.array([judge(expression, sample) for sample in samples], dtype=np.int16)}
+        values = np.array([judge(expression, sample) for sample in samples], dtype=np.int16)
+        return Extracted(columns={"value": values})
 
 
 def judge(expression: Expression, sample: Sample) -> int:
@@ -57,9 +58,9 @@ def filter_manifest(
     bar = progress or SilentProgress()
     cores = workers or available_cores()
     checked = parse_expression(expression)
-    found = scan(path, Judge(text=expression), workers=cores, progress=bar)
+    found = scan([path], Judge(text=expression), workers=cores, progress=bar)
     output, reason, names = verdict_of(found, ("expression is false", *checked.reasons))
-    value = found.columns["value"] if "value" in found.columns else np.zeros(found.rows, dtype=np.int16)
+    value = found.column("value")
     leaving = found.sound & (value != TRUE)
     output[leaving] = -1
     reason[leaving] = value[leaving] - FALSE + len(names) - len(checked.reasons) - 1
@@ -84,7 +85,8 @@ def _explain_unknown_keys(found: Scan, value: np.ndarray[tuple[int], np.dtype[np
     guess = nearest(field, sorted(keys))
     hint = f" Did you mean {guess}?" if guess else ""
     raise ConfigError(
-        f"filter: no row of {found.path} has {field}.{hint} Its rows have: {', '.join(sorted(keys)) or 'no metadata'}."
+        f"filter: no row of {found.files[0]} has {field}.{hint} "
+        f"Its rows have: {', '.join(sorted(keys)) or 'no metadata'}."
     )
 
 

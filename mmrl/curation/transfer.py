@@ -19,12 +19,10 @@ from numpy.typing import NDArray
 
 from mmrl.curation.output import dropped_file, json_line, opened, ranked
 from mmrl.curation.report import Report
-from mmrl.curation.scan import DEFECTIVE, REPEATED_ID, Scan, reasons_of
-from mmrl.curation.shards import Row, Shard, raw_lines, read_row, row_at
+from mmrl.curation.scan import REPEATED_ID, Scan, root_of
+from mmrl.curation.shards import Row, Shard, raw_lines, read_row
 from mmrl.curation.workers import run_ordered
 from mmrl.progress import Progress
-
-_SAMPLE_REASONS = 16  # codes of a scan come first; those of a verb begin here
 
 
 class Edit(Protocol):
@@ -42,16 +40,15 @@ class Verdict:
     output: NDArray[np.int16]  # number of the output; −1: left out
     reason: NDArray[np.int16]  # position in `reasons`, of rows that are left out
     reasons: tuple[str, ...]
-    detail: str = ""  # of rows left out; {other} stands for the id and line of the row they meet
-    other: NDArray[np.int64] | None = None  # that row; −1: none
+    detail: str = ""  # of rows left out that meet another; {other} stands for its id and line
+    other: NDArray[np.int64] | None = None  # the row they meet; −1: none
     details: Mapping[int, str] | None = None  # row → its own detail
-    others: Sequence[Scan] = ()  # where `other` points to, one after the other; empty: the scan itself
+    files: int | None = None  # only rows of the first so many files are passed on or reported; None: of all
 
 
 def verdict_of(scan: Scan, reasons: Sequence[str]) -> tuple[NDArray[np.int16], NDArray[np.int16], tuple[str, ...]]:
     """(outputs, reasons, names) before a verb decides: sound rows go to output 0, others are left out."""
-    shared = reasons_of(scan)
-    names = (shared[DEFECTIVE], shared[REPEATED_ID], *reasons)
+    names = ("defective row", "repeated id", *reasons)
     output = np.where(scan.sound, 0, -1).astype(np.int16)
     reason = np.where(scan.state == REPEATED_ID, 1, 0).astype(np.int16)
     return output, reason, names
@@ -62,7 +59,6 @@ class _Part:
     """One shard and what becomes of its rows."""
 
     shard: Shard
-    first_line: int  # lines before the shard
     output: NDArray[np.int16]
     reason: NDArray[np.int16]
     meets: tuple[str, ...]  # detail of each row that is left out, in order
@@ -76,7 +72,7 @@ class _Transfer:
     edit: Edit | None
 
     def __call__(self, part: _Part) -> tuple[dict[int, bytes], bytes]:
-        root = Path(os.path.abspath(part.shard.path)).parent
+        root = root_of(part.shard.path)
         kept: dict[int, list[bytes]] = {}
         dropped: list[bytes] = []
         place = left = 0
@@ -128,11 +124,10 @@ def transfer(
 ) -> Report:
     """Writes the outputs and the list of what is left out, and reports. Nothing is written with `dry_run`."""
     log = dropped_file(outputs[0]) if listed is None else listed
-    work = _Transfer(
-        roots=tuple(str(Path(os.path.abspath(out)).parent) for out in outputs), reasons=verdict.reasons, edit=edit
-    )
-    counts = Counter(verdict.reasons[code] for code in verdict.reason[verdict.output < 0].tolist())
-    written = {out: int(np.count_nonzero(verdict.output == number)) for number, out in enumerate(outputs)}
+    work = _Transfer(roots=tuple(str(root_of(out)) for out in outputs), reasons=verdict.reasons, edit=edit)
+    ours = scan.file < (len(scan.files) if verdict.files is None else verdict.files)
+    counts = Counter(verdict.reasons[code] for code in verdict.reason[(verdict.output < 0) & ours].tolist())
+    written = {out: int(np.count_nonzero((verdict.output == number) & ours)) for number, out in enumerate(outputs)}
     some = any(written.values())
     with opened([*outputs, log], dry_run=dry_run) as files:
         if not dry_run:
@@ -145,7 +140,7 @@ def transfer(
                     task.advance()
     report = Report(
         verb=verb,
-        rows=scan.rows,
+        rows=int(np.count_nonzero(ours)),
         written=written,
         dropped=ranked(counts),
         listed=log if counts else None,
@@ -163,11 +158,11 @@ def _parts(scan: Scan, verdict: Verdict, values: Sequence[Any]) -> Iterator[_Par
     for shard, count in zip(scan.shards, scan.rows_per_shard, strict=True):
         rows = range(place, place + count)
         output = verdict.output[place : place + count]
-        first = int(scan.line[place]) if count else 0
+        if count and verdict.files is not None and scan.file[place] >= verdict.files:
+            return
         leaving = np.flatnonzero(output < 0) + place
         yield _Part(
             shard=shard,
-            first_line=first,
             output=output,
             reason=verdict.reason[place : place + count],
             meets=tuple(_detail(scan, verdict, int(row)) for row in leaving),
@@ -183,14 +178,7 @@ def _detail(scan: Scan, verdict: Verdict, row: int) -> str:
         return where + verdict.details[row]
     if verdict.other is None or verdict.other[row] < 0:
         return where
-    other = int(verdict.other[row])
-    for source in verdict.others or (scan,):
-        if other < source.rows:
-            id_ = row_at(str(source.path), int(source.start[other]), source.root).id
-            met = f"{id_!r} ({source.path.name}:{int(source.line[other])})"
-            return where + verdict.detail.format(other=met)
-        other -= source.rows
-    raise AssertionError("a row meets one that was never read")
+    return where + verdict.detail.format(other=scan.name(int(verdict.other[row])))
 
 
 def _listed(part: _Part, row: Row, reason: str, meets: str) -> bytes:

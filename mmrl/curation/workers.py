@@ -1,7 +1,7 @@
 """Worker processes for rows and media: results in order, a bounded number of items under way, and a hard time limit.
 
 Decoders of pictures and clips can hang or crash in C code, where no exception and no thread timeout helps. So a worker
-is a new Python process that inherits nothing but a socket; one that is late is killed, one that dies is replaced, and
+is a new Python process (`mmrl/child.py`); one that is late is killed, one that dies is replaced, and
 either costs the item it worked on and no other.
 """
 
@@ -10,18 +10,15 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
-import signal
-import socket
 import subprocess
-import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from typing import Any, Generic, TypeVar
 
+from mmrl.child import Child, connected, exit_text
 from mmrl.errors import MmrlError, RunError
 
 Item = TypeVar("Item")
@@ -80,30 +77,12 @@ class _Raised:
 
 class _Process:
     def __init__(self, work: bytes) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)}
-            environment.setdefault("OMP_NUM_THREADS", "1")
-            environment.setdefault("OPENBLAS_NUM_THREADS", "1")
-            self.process = subprocess.Popen(
-                [sys.executable, "-P", "-c", f"from mmrl.curation.workers import serve; serve({theirs.fileno()})"],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=2,
-                env=environment,
-                start_new_session=True,
-            )
-        self.connection = Connection(ours.detach())
+        self.child = Child("mmrl.curation.workers:serve")
+        self.connection = self.child.connection
         self.connection.send_bytes(work)
         self.ready = False
         self.number: int | None = None  # of the item it works on
         self.deadline: float | None = time.monotonic() + START_SECONDS
-
-    def kill(self) -> int:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.connection.close()
-        return self.process.wait()
 
 
 class _Pool(Generic[Item, Result]):
@@ -145,7 +124,7 @@ class _Pool(Generic[Item, Result]):
 
     def close(self) -> None:
         for process in self._processes:
-            process.kill()
+            process.child.kill()
         self._processes = []
 
     def _assign(self) -> None:
@@ -176,14 +155,14 @@ class _Pool(Generic[Item, Result]):
             message = pickle.loads(process.connection.recv_bytes())
         except (EOFError, OSError):
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.process.wait(timeout=1.0)
+                process.child.process.wait(timeout=1.0)
             self._processes.remove(process)
-            code = process.kill()
+            code = process.child.kill()
             if process.number is None:
                 raise RunError(
-                    f"a worker process ended while it started ({_exit(code)}); its message stands above"
+                    f"a worker process ended while it started ({exit_text(code)}); its message stands above"
                 ) from None
-            self._finish(process, Failed(reason="crash", detail=f"the decoder's process ended: {_exit(code)}"))
+            self._finish(process, Failed(reason="crash", detail=f"the decoder's process ended: {exit_text(code)}"))
             return
         if not process.ready:
             if message is not None:
@@ -195,7 +174,7 @@ class _Pool(Generic[Item, Result]):
 
     def _give_up(self, process: _Process) -> None:
         self._processes.remove(process)
-        process.kill()
+        process.child.kill()
         if not process.ready:
             raise RunError(f"a worker process did not start within {START_SECONDS:g} seconds")
         limit = f"{self._seconds:g}" if self._seconds is not None else "?"
@@ -209,19 +188,11 @@ class _Pool(Generic[Item, Result]):
         process.deadline = None
 
 
-def _exit(code: int) -> str:
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        return f"signal {signal.Signals(-code).name}"
-    except ValueError:
-        return f"signal {-code}"
-
-
 def serve(descriptor: int) -> None:
     """The worker's side: the function, then one item after the other; ends when its parent does."""
-    connection = Connection(descriptor)
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    connection = connected(descriptor)
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # there are as many workers as cores already
+        os.environ.setdefault(name, "1")
     try:
         work = pickle.loads(connection.recv_bytes())  # written by our own parent
     except Exception as error:
@@ -245,9 +216,3 @@ def serve(descriptor: int) -> None:
             connection.send_bytes(pickle.dumps(result, protocol=5))
         except (EOFError, OSError):
             return
-
-
-def _end_with_parent(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os.killpg(0, signal.SIGKILL)
