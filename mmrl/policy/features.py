@@ -2,11 +2,12 @@
 
 Two reasons to keep them, told apart by whether the tower learns:
 
-    frozen      they never change: kept across passes and steps, oldest out first, up to a number of bytes; rollout,
-                old, reference and update passes share them
+    frozen      they never change: kept for a whole step, oldest out first beyond a number of bytes; rollout, old,
+                reference and update passes share them. Not for longer: the last bits of a feature depend on what it
+                was encoded together with, and a run that was killed and resumed must equal one that was not
     learning    they hold for one pass over the step. A picture that several micro-batches of it show (a group too long
-                for one row) is encoded in the first; the others' gradients are collected at the features, and `settle`
-                carries the sum through the tower once
+                for one row) is encoded in the first; the others' gradients are collected at the features, and
+                `end_pass` carries the sum through the tower once
 """
 
 from __future__ import annotations
@@ -67,14 +68,15 @@ class FeatureStore:
         self._trim()
         return torch.cat([found[item.digest] for item in media], dim=1)
 
-    def settle(self) -> Float[Tensor, ""] | None:
-        """End of a pass with gradients: a scalar whose gradient is what the kept features still owe the tower."""
+    def end_pass(self) -> Float[Tensor, ""] | None:
+        """Drop what held for this pass. Returns a scalar whose gradient is what the features still owe the tower."""
         owed = [(root * copy.grad).sum() for root, copy in self._roots if copy.grad is not None]
-        self.forget()
+        if not self.frozen:
+            self.forget()
         return torch.stack(owed).sum() if owed else None
 
     def forget(self) -> None:
-        """Drop everything: the pass is over, or the tower's weights were loaded anew."""
+        """Drop everything: a step begins, or weights of the tower were loaded anew."""
         self._kept.clear()
         self._roots.clear()
         self._recurring = frozenset()

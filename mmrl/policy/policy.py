@@ -5,7 +5,7 @@ DeepSpeed wraps it whole: every parameter is used inside `forward`, none is reac
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, cast
@@ -21,6 +21,7 @@ from mmrl.policy.disagreement import group_disagreement
 from mmrl.policy.family import Family
 from mmrl.policy.features import FeatureStore
 from mmrl.policy.packed import PackedBatch, visual_tokens
+from mmrl.policy.row_cache import RowCache
 from mmrl.policy.shared_prefix import SharedPrefixCache
 from mmrl.types import VisionItem
 
@@ -56,12 +57,18 @@ class Policy(nn.Module):
         """Keep only what enters each decoder layer and tower block; the rest is computed again in backward."""
         cast(Any, self.model).gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
+    def vision_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Every parameter on the way from pixels to features, under a name that copies of this policy share."""
+        parts = self.family.vision_parts(self.model)
+        for part in ("vision", "projector"):
+            for i, module in enumerate(parts[part]):
+                for name, parameter in module.named_parameters():
+                    yield f"{part}.{i}.{name}", parameter
+
     @property
     def vision_frozen(self) -> bool:
-        """Whether no parameter on the way from pixels to features learns."""
-        parts = self.family.vision_parts(self.model)
-        modules = [*parts["vision"], *parts["projector"]]
-        return not any(p.requires_grad for module in modules for p in module.parameters())
+        """Whether none of them learns."""
+        return not any(parameter.requires_grad for _, parameter in self.vision_parameters())
 
     @property
     def config(self) -> Any:
@@ -126,7 +133,8 @@ class Policy(nn.Module):
         patches = media[0].patches if len(media) == 1 else torch.cat([m.patches for m in media])
         device = next(self.model.parameters()).device
         features = self.family.encode_vision(self.model, patches.to(device), [m.grid for m in media])
-        return list(features.split([visual_tokens(m.grid, self.config) for m in media], dim=1))
+        merge = self.family.merge_size(self.config)
+        return list(features.split([visual_tokens(m.grid, merge) for m in media], dim=1))
 
     def hidden_states(
         self,
@@ -134,7 +142,7 @@ class Policy(nn.Module):
         *,
         positions: Int[Tensor, "3 R L"],
         attention: PackedAttention | None,
-        cache: SharedPrefixCache | None,
+        cache: SharedPrefixCache | RowCache | None,
         visual: Mapping[str, Any] = NOTHING_VISUAL,
     ) -> Float[Tensor, "R L D"]:
         """The decoder's last hidden states; with a `cache`, its keys and values are used and extended.
