@@ -71,20 +71,30 @@ def load_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
     return rgb
 
 
-def _open_file(path: str | os.PathLike[str]) -> BinaryIO:
+def check_file(path: str | os.PathLike[str], *, what: str) -> None:
+    """Raises DataError where there is no such file, BrokenMedia where it is none, or empty. `what`: for messages."""
     try:
         status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):
-            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not an ordinary file"
-            raise _broken(path, "not a file", f"is {kind}")
-        if status.st_size == 0:
-            raise _broken(path, "empty file", "is empty (0 bytes)")
-        return open(path, "rb")
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(
-            f"the picture {os.fspath(path)} does not exist. The data set names it, so its samples cannot be shown to "
+            f"the {what} {os.fspath(path)} does not exist. The data set names it, so its samples cannot be shown to "
             f"the model: put the file there, correct the path, or remove its rows (`mmrl data validate` lists them)."
         ) from None
+    except OSError as error:
+        raise _broken(path, "unreadable file", f"cannot be read ({error.strerror})") from error
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not an ordinary file"
+        raise _broken(path, "not a file", f"is {kind}")
+    if status.st_size == 0:
+        raise _broken(path, "empty file", "is empty (0 bytes)")
+    if not os.access(path, os.R_OK):
+        raise _broken(path, "unreadable file", "cannot be read (permission denied)")
+
+
+def _open_file(path: str | os.PathLike[str]) -> BinaryIO:
+    check_file(path, what="picture")
+    try:
+        return open(path, "rb")
     except OSError as error:
         raise _broken(path, "unreadable file", f"cannot be read ({error.strerror})") from error
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from jaxtyping import Int
 from torch import Tensor, nn
 
+from mmrl.policy.spelling import ShownItem, Spelling, spell_whole
 from mmrl.types import Prompt
 
 Grid = tuple[int, int, int]  # patches of a picture or clip: (time, height, width)
@@ -40,6 +41,8 @@ class Family:
     never_sampled: Callable[
         [Any, Any], frozenset[int]
     ]  # (config, tokenizer) → ids that stand for media or enclose them
+    # How the chat's text shows an item: one run of visual tokens where the placeholder stands, unless the family says.
+    spell: Callable[[ShownItem], Spelling] = spell_whole
     spoken_size: Callable[[Grid, Any], tuple[float, float]]  # (grid, config) → what it calls the right and lower edge
     vision_parts: Callable[[nn.Module], dict[str, tuple[nn.Module, ...]]]  # part name → modules, for freezing
     prepare: Callable[[nn.Module], None]  # exact but faster submodules in place of slow ones

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from mmrl.errors import DataError
-from mmrl.policy import render
 from mmrl.policy.forms import question_text, target_text
 from mmrl.policy.render import Renderer
 from mmrl.types import Answer
@@ -67,11 +66,11 @@ def test_a_picture_is_preprocessed_once(renderer: Renderer, pictures: list[Path]
     assert renderer.images_preprocessed == 2
 
 
-def test_the_cache_forgets_the_oldest_beyond_its_bytes(
-    renderer: Renderer, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(render, "CACHE_BYTES", 100_000)  # one 56 × 56 picture takes 75,264 bytes
-    samples = [toy.choice_sample(f"s{i}", [pictures[0]]) for i in range(2)]
+def test_the_cache_forgets_the_oldest_beyond_its_bytes(tiny_model: toy.LoadedModel, pictures: list[Path]) -> None:
+    policy = tiny_model.policy
+    renderer = Renderer(tiny_model.processor, policy.family, policy.config, cache_bytes=100_000)
+    # one picture of 56 × 56 takes 75,264 bytes
+    samples = [toy.choice_sample("s0", [pictures[0]]), toy.choice_sample("s1", [pictures[3]])]
     renderer.render(samples)
     renderer.render(samples[1:])
     assert renderer.images_preprocessed == 2
@@ -93,7 +92,7 @@ def test_a_missing_picture_is_a_defect_of_the_data(renderer: Renderer, tmp_path:
 
 
 def test_the_model_s_own_vision_marks_in_a_question_are_refused(renderer: Renderer, pictures: list[Path]) -> None:
-    with pytest.raises(DataError, match=r"'x'.*2 image placeholders for 1 images"):
+    with pytest.raises(DataError, match=r"'x'.*2 placeholders for 1 media items"):
         renderer.render([toy.choice_sample("x", pictures[:1], question="What is <|image_pad|>?")])
 
 
