@@ -13,6 +13,11 @@ def thousandths(grid: tuple[int, int, int], config: Any) -> tuple[float, float]:
     return 1000.0, 1000.0
 
 
+def shares(grid: tuple[int, int, int], config: Any) -> tuple[float, float]:
+    """0 to 1 along each side, as decimal fractions: LFM2.5-VL."""
+    return 1.0, 1.0
+
+
 def resized_pixels(grid: tuple[int, int, int], config: Any) -> tuple[float, float]:
     """Pixels of the resized picture, from the grid of patches that was actually used: Qwen2.5-VL."""
     patch = config.vision_config.patch_size

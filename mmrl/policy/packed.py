@@ -108,8 +108,9 @@ def micro_batches(parts: Sequence[Part], token_budget: int) -> list[list[Part]]:
 
 
 def pack(parts: Sequence[Part], family: Family, config: Any, *, pad_id: int) -> PackedBatch:
-    """Lay the parts out in rows no longer than the longest part; short ones share a row."""
-    return pack_rows(first_fit(parts), family, config, pad_id=pad_id)
+    """Lay the parts out in rows no longer than the longest part; short ones share a row where the family packs."""
+    bins = first_fit(parts) if family.packs else [[part] for part in parts]
+    return pack_rows(bins, family, config, pad_id=pad_id)
 
 
 def pack_rows(bins: Sequence[Sequence[Part]], family: Family, config: Any, *, pad_id: int) -> PackedBatch:

@@ -13,6 +13,7 @@ from typing import Any, cast
 import torch
 
 from mmrl.errors import RunError, unknown_name
+from mmrl.policy.tiny_lfm2_vl import lfm2_vl
 from mmrl.policy.tiny_qwen import qwen2_5_vl, qwen2_vl, qwen3_vl
 from mmrl.policy.tiny_shape import TinyModel, TinyShape
 
@@ -23,6 +24,7 @@ TINY: dict[str, Callable[[TinyShape], TinyModel]] = {
     "qwen2_vl": qwen2_vl,
     "qwen2_5_vl": qwen2_5_vl,
     "qwen3_vl": qwen3_vl,
+    "lfm2_vl": lfm2_vl,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from functools import cache
 from typing import Any, cast
@@ -23,15 +24,18 @@ from mmrl.types import Prompt, RolloutGroup
 from tests.policy.prompts import groups_of, kinds, prompts_of
 
 CASES = [(family.name, kind) for family in FAMILIES.values() for kind in kinds(family.media)]
-PACKED = [(name, kind) for name, kind in CASES if FAMILIES[name].packs]
 
 
 def packed_outputs(policy: Policy, groups: Sequence[RolloutGroup], *, budget: int, head_chunk: int) -> PolicyOutputs:
-    """Packed log-probabilities in the order of the rollouts, whatever the split."""
+    """The policy's log-probabilities in the order of the rollouts, whatever the split.
+
+    A family that cannot pack gets each completion in a row of its own.
+    """
+    most = sys.maxsize if policy.family.packs else 1
     count = sum(len(g.rollouts) for g in groups)
     width = max(len(r.token_ids) for g in groups for r in g.rollouts)
     logprobs, entropy = torch.zeros(count, width), torch.zeros(count, width)
-    for parts in micro_batches(split_groups(groups, budget), budget):
+    for parts in micro_batches(split_groups(groups, budget, most_branches=most), budget):
         packed = pack(parts, policy.family, policy.config, pad_id=0)
         out = policy(packed, entropy=True, head_chunk=head_chunk)
         assert out.entropy is not None
@@ -69,14 +73,16 @@ def reference(family_models: dict[str, LoadedModel]) -> Any:
 
 
 def assert_equal_gradients(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """Within 1e-5 of each parameter's; those that are 0 (a bias of keys shifts all scores alike) hold rounding only."""
     assert found.keys() == expected.keys()
+    whole = float(torch.stack([g.norm() for g in expected.values()]).norm())
     for name, gradient in expected.items():
-        assert float((found[name] - gradient).norm()) <= 1e-5 * float(gradient.norm()) + 1e-9, name
+        assert float((found[name] - gradient).norm()) <= 1e-5 * float(gradient.norm()) + 1e-8 * whole, name
 
 
-@pytest.mark.parametrize(("family", "kind"), PACKED)
+@pytest.mark.parametrize(("family", "kind"), CASES)
 @pytest.mark.parametrize(("budget", "head_chunk"), [(100_000, 100_000), (60, 7), (1, 1000)], ids=str)
-def test_packed_equals_repeated(
+def test_the_policy_s_forward_equals_repeated(
     family: str,
     kind: str,
     budget: int,
@@ -127,6 +133,14 @@ def hugging_face_inputs(model: LoadedModel, prompt: Prompt, ids: Tensor) -> dict
     vision, config = prompt.vision, model.policy.config
     if vision is None:
         return inputs
+    if model.policy.family.name == "lfm2_vl":
+        items = vision.items()
+        pad = torch.nn.utils.rnn.pad_sequence
+        return inputs | {
+            "pixel_values": pad([item.patches for item in items], batch_first=True),
+            "pixel_attention_mask": pad([torch.ones(len(item.patches), dtype=torch.int32) for item in items], True),
+            "spatial_shapes": torch.tensor([item.grid[1:] for item in items]),
+        }
     inputs["mm_token_type_ids"] = (ids == config.image_token_id).int() + 2 * (ids == config.video_token_id).int()
     by_kind: dict[str, list[tuple[Tensor, tuple[int, int, int]]]] = {"image": [], "video": []}
     for item, kind in zip(vision.items(), vision.kinds, strict=True):
