@@ -78,7 +78,7 @@ class TrainBackend(Protocol):
         ...
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Names and current values, for an engine to load."""
+        """Names and current values as in the Hugging Face layout, adapters merged, for an engine to load."""
         ...
 
     def save_model(self, folder: Path) -> None:

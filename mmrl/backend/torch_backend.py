@@ -13,10 +13,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mmrl.algorithms.reference import PRECISE, REFERENCE, NoReference, Reference
+from mmrl.algorithms.reference import PRECISE, REFERENCE, AdapterOff, NoReference, Reference
 from mmrl.backend.backend import OptimizerSettings
 from mmrl.batch import PolicyOutputs, alone
 from mmrl.errors import ConfigError
+from mmrl.policy.adapters import adapter_state, adapters_off, has_adapters, load_adapter_state, merged_weights
 from mmrl.policy.cost import DecoderShape, pass_cost
 from mmrl.policy.load import LoadedModel
 from mmrl.policy.packed import PackedBatch, Part, micro_batches, pack, split_groups
@@ -48,6 +49,8 @@ class TorchBackend:
         self.policy.train()
         # Copied before freezing, so that freezing and training the policy never touch it.
         self._rule = reference
+        if isinstance(reference, AdapterOff) and not has_adapters(self.policy.model):
+            raise ConfigError("algorithm.reference: adapter_off needs adapters; give train.lora, or take frozen.")
         self._reference = _frozen(copy.deepcopy(self.policy)) if REFERENCE in self._rule.copies else None
         self._copies = {
             name: [p.detach().to(torch.float32, copy=True) for p in self.policy.parameters()]
@@ -90,6 +93,9 @@ class TorchBackend:
         disagreement: bool = False,
         reference: bool = False,
     ) -> PolicyOutputs:
+        if reference and isinstance(self._rule, AdapterOff):
+            with adapters_off(self.policy.model):
+                return self.outputs(groups, entropy=entropy, disagreement=disagreement)
         policy = self._reference if reference else self.policy
         if policy is None:
             raise RuntimeError("reference log-probabilities asked of a backend that was built without a reference")
@@ -133,6 +139,12 @@ class TorchBackend:
         kernel, shape = self.policy.kernel, DecoderShape.of(self.policy.config)
         return min(together, alone, key=lambda passes: pass_cost(passes, kernel, shape))
 
+    def _finish_gradients(self) -> None:
+        """Carry through the tower what several micro-batches owe it for a picture they share."""
+        owed = self.policy.features.end_pass()
+        if owed is not None:
+            owed.backward()
+
     def _share_features(self) -> None:
         """With a frozen tower its features are computed once, for the reference as well if its tower is the same."""
         self.policy.features.frozen = self.policy.vision_frozen
@@ -149,9 +161,7 @@ class TorchBackend:
         loss.backward()
 
     def optimizer_step(self) -> tuple[float, float]:
-        owed = self.policy.features.end_pass()
-        if owed is not None:
-            owed.backward()
+        self._finish_gradients()
         norm = float(nn.utils.clip_grad_norm_(self._trainable, self._settings.max_grad_norm))
         rate = self._settings.learning_rate * schedule(self._settings, self._updates)
         if not math.isfinite(norm):
@@ -173,7 +183,7 @@ class TorchBackend:
         self._optimizer.zero_grad(set_to_none=True)
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
-        return self.policy.model.named_parameters()
+        return merged_weights(self.policy.model)
 
     def save_model(self, folder: Path) -> None:
         self._model.save(folder)
@@ -182,6 +192,7 @@ class TorchBackend:
         return {
             "optimizer": self._optimizer.state_dict(),
             "updates": self._updates,
+            "adapters": adapter_state(self.policy.model),
             "reference": None if self._reference is None else self._reference.model.state_dict(),
             "copies": {name: values for name, values in self._copies.items() if name != REFERENCE},
         }
@@ -189,6 +200,7 @@ class TorchBackend:
     def load_state(self, state: dict[str, Any]) -> None:
         self._optimizer.load_state_dict(state["optimizer"])
         self._updates = state["updates"]
+        load_adapter_state(self.policy.model, state.get("adapters", {}))
         if self._reference is not None:
             self._reference.model.load_state_dict(state["reference"])
         with torch.no_grad():

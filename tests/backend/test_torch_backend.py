@@ -29,6 +29,7 @@ class Recording(TorchBackend):
     gradient: torch.Tensor
 
     def optimizer_step(self) -> tuple[float, float]:
+        self._finish_gradients()
         self.gradient = torch.cat([p.grad.flatten() for p in self.policy.parameters() if p.grad is not None])
         return super().optimizer_step()
 
