@@ -44,6 +44,10 @@ class Gate:
 
     def step_done(self, **facts: Any) -> None:
         """Reports the step that ended just now, then returns with the order to take the next."""
+        if _cuda():
+            import torch
+
+            torch.cuda.synchronize()
         seconds = time.perf_counter() - self._began
         counted = self._counts.stop() if self._counting else None
         self._say({"seconds": seconds, "counts": counted, "memory": memory(), **facts})

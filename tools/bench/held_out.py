@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
@@ -9,6 +11,7 @@ from mmrl import build
 from mmrl.config.schema import Config
 from mmrl.data.manifest import read_manifest
 from mmrl.policy.load import LoadedModel
+from mmrl.policy.render import Renderer
 from mmrl.progress import SilentProgress
 from mmrl.types import Sample
 from tools.bench.cell import Cell
@@ -17,7 +20,7 @@ from tools.bench.cell import Cell
 class HeldOut:
     """A model of its own beside the one that trains: mmrl prepares models for speed, and TRL must run unaided."""
 
-    def __init__(self, config: Config, model: LoadedModel, samples: list[Sample]) -> None:
+    def __init__(self, config: Config, model: LoadedModel, samples: Sequence[Sample]) -> None:
         self._config = config
         self._model = model
         self._samples = samples
@@ -31,18 +34,23 @@ class HeldOut:
         return HeldOut(config, build.load_policy(config, cell.model), read_manifest(cell.evaluation))
 
     def accuracy(self, trained: nn.Module) -> float:
+        """Greedy accuracy of these weights."""
         own = dict(self._model.policy.model.named_parameters())
         with torch.no_grad():
             for name, value in trained.named_parameters():
                 own[name].copy_(value)
-        with build.build_scorer(self._config, self._samples) as scorer:
-            result = build.evaluate_policy(
-                self._config,
-                self._model,
-                self._samples,
-                scorer=scorer,
-                renderer=self._renderer,
-                sampled=False,
-                progress=SilentProgress(),
-            )
-        return result.overall.accuracy.value
+        return _accuracy(self._config, self._model, self._samples, self._renderer)
+
+
+def evaluated(config: Config, path: str, samples: Sequence[Sample]) -> float:
+    """Greedy accuracy of the model in a folder."""
+    model = build.load_policy(config, path)
+    return _accuracy(config, model, samples, build.build_renderer(config, model))
+
+
+def _accuracy(config: Config, model: LoadedModel, samples: Sequence[Sample], renderer: Renderer) -> float:
+    with build.build_scorer(config, samples) as scorer:
+        result = build.evaluate_policy(
+            config, model, samples, scorer=scorer, renderer=renderer, sampled=False, progress=SilentProgress()
+        )
+    return result.overall.accuracy.value

@@ -85,7 +85,7 @@ def one_point(folder: Path, options: argparse.Namespace, axis: str, size: int) -
     visual = size if axis == "prompt" else visual
     completion = size if axis == "completion" else completion
     here = folder / f"{axis}-{size}"
-    manifest = noise_samples(here / "pictures", steps=options.steps + 2, prompts=options.prompts, visual_tokens=visual)
+    manifest = noise_samples(here / "pictures", steps=options.steps + 3, prompts=options.prompts, visual_tokens=visual)
     cell = Cell(
         model=str(folder / "model"),
         manifest=str(manifest),

@@ -99,7 +99,7 @@ def one_cell(
     name = f"{visual_tokens}x{group_size}"
     cell_folder = folder / name
     manifest = noise_samples(
-        cell_folder / "pictures", steps=options.steps + 2, prompts=prompts, visual_tokens=visual_tokens
+        cell_folder / "pictures", steps=options.steps + 3, prompts=prompts, visual_tokens=visual_tokens
     )
     cell = Cell(
         model=str(folder / "model"),

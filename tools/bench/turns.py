@@ -16,7 +16,8 @@ LEAST_ROUNDS = 2  # timed steps per tool, whatever the time allows
 
 
 def measure(cell: Cell, tools: Sequence[str], *, steps: int, seconds: float) -> dict[str, dict[str, Any]]:
-    """Per tool: step times, memory, counters, phases. The manifest holds `steps` + 2 steps behind the warm-up.
+    """Per tool: step times, memory, counters, phases. The manifest holds `steps` + 3 steps behind the warm-up: the
+    first, the counted one, and one for a tool that prepares the next step's pictures early.
 
     After `seconds` of timed steps no further round is begun.
     """
@@ -52,6 +53,7 @@ def measure(cell: Cell, tools: Sequence[str], *, steps: int, seconds: float) -> 
             "memory": beyond(bases[tool], lasts[tool]["memory"]),
             "counters": beside_bounds(lasts[tool]["counts"], bounds),
             "bound": bounds.why,
+            "prompt_sizes": sizes[tool],
             "phases": phases(timed[tool]),
         }
         for tool in tools
