@@ -22,9 +22,13 @@ class Shuffled:
         self._drawn = 0  # samples handed out since the start
 
     def next(self, count: int) -> list[Sample]:
-        chosen = [self._at(self._drawn + i) for i in range(count)]
+        chosen = self.peek(count)
         self._drawn += count
         return chosen
+
+    def peek(self, count: int) -> list[Sample]:
+        """What `next` would return."""
+        return [self._at(self._drawn + i) for i in range(count)]
 
     def observe(self, scored: Sequence[ScoredGroup]) -> None:
         return None

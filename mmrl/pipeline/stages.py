@@ -171,6 +171,7 @@ def _cold_start(config: Config, run_dir: Path, base: str, splits: Splits, progre
 def _train(config: Config, run_dir: Path, start_model: str, splits: Splits, progress: Progress) -> Path:
     """RL from the last checkpoint, or from `start_model`. Returns the final checkpoint's folder."""
     from mmrl.training.checkpoint import checkpoints, load_trainer_state
+    from mmrl.training.collect import PreparesAhead
     from mmrl.training.loop import train
 
     found = checkpoints(run_dir)
@@ -194,7 +195,11 @@ def _train(config: Config, run_dir: Path, start_model: str, splits: Splits, prog
             start = load_trainer_state(
                 found[-1], backend=trainer.backend, sampler=trainer.sampler, memory=trainer.memory
             )
-        done = train(trainer, start=start)
+        try:
+            done = train(trainer, start=start)
+        finally:
+            if isinstance(trainer.renderer, PreparesAhead):
+                trainer.renderer.close()
     if done < config.train.steps:
         raise Stopped(f"{done} of {config.train.steps} steps are done and saved in {run_dir}. Go on with --resume.")
     return checkpoints(run_dir)[-1].folder

@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from mmrl.algorithms.algorithm import Algorithm
+from mmrl.curriculum.foresee import foresee
 from mmrl.curriculum.sampler import BudgetSampler, PromptSampler
 from mmrl.rollout.engine import RolloutEngine, Sampling
 from mmrl.types import Dropped, Prompt, RolloutGroup, Sample, ScoredGroup
@@ -18,6 +19,19 @@ class Renderer(Protocol):
     """Samples → prompts, and what cannot be shown to the model."""
 
     def render(self, samples: Sequence[Sample]) -> tuple[list[Prompt], list[Dropped]]: ...
+
+
+@runtime_checkable
+class PreparesAhead(Protocol):
+    """A renderer that can decode and preprocess media in the background."""
+
+    def prepare(self, samples: Sequence[Sample]) -> None:
+        """A hint that these samples are probably rendered next. What `render` returns does not depend on it."""
+        ...
+
+    def close(self) -> None:
+        """End what goes on in the background."""
+        ...
 
 
 class Scorer(Protocol):
@@ -77,6 +91,8 @@ def collect(
         asked.update(s.id for s in samples)
         began = clock()
         ready, broken = renderer.render(samples)
+        if isinstance(renderer, PreparesAhead):
+            renderer.prepare(foresee(sampler, prompts))
         sizes = None
         if ready and isinstance(sampler, BudgetSampler):
             sizes = sampler.group_sizes([p.sample for p in ready], sampling.group_size * len(ready))

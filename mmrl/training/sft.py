@@ -19,7 +19,7 @@ from mmrl.errors import DataError, RunError
 from mmrl.policy.forms import Mode, target_text
 from mmrl.progress import Progress
 from mmrl.tensors import masked_sum
-from mmrl.training.collect import Renderer
+from mmrl.training.collect import PreparesAhead, Renderer
 from mmrl.training.interrupt import StopRequest
 from mmrl.types import Completion, Prompt, Rollout, RolloutGroup, Sample
 
@@ -52,7 +52,10 @@ def cold_start(
     random = np.random.default_rng([settings.seed, 2])
     with StopRequest(progress.note) as stop, progress.task("cold start", settings.steps) as task:
         for step in range(settings.steps):
-            prompts, dropped = renderer.render(sampler.next(min(settings.samples_per_step, len(chosen))))
+            count = min(settings.samples_per_step, len(chosen))
+            prompts, dropped = renderer.render(sampler.next(count))
+            if isinstance(renderer, PreparesAhead):
+                renderer.prepare(sampler.peek(count) if step + 1 < settings.steps else [])
             if not prompts:
                 raise DataError(f"cold start: no sample of step {step} can be used: {dropped[0].detail}")
             thoughts = [settings.thoughts[int(random.integers(len(settings.thoughts)))] for _ in prompts]
