@@ -51,10 +51,16 @@ def load_policy(config: Config, path: str) -> LoadedModel:
     return load_model(path, dtype=getattr(torch, config.backend.dtype), device=set_up_torch(config))
 
 
-def build_renderer(config: Config, model: LoadedModel) -> Renderer:
-    """Prompts in the config's mode, pictures in its size limits."""
+def build_renderer(config: Config, model: LoadedModel, *, run_dir: Path | None = None) -> Renderer:
+    """Prompts in the config's mode, pictures and clips in its limits.
+
+    With a `run_dir`, media that cannot be used are remembered there and not tried again.
+    """
+    from mmrl.data.video import ClipReader
+    from mmrl.data.video_plan import ClipRules
     from mmrl.policy.render import Renderer
 
+    video = config.video
     return Renderer(
         model.processor,
         model.policy.family,
@@ -63,6 +69,16 @@ def build_renderer(config: Config, model: LoadedModel) -> Renderer:
         system=config.prompt.system,
         min_pixels=config.model.min_pixels,
         max_pixels=config.model.max_pixels,
+        clips=ClipReader(deadline_seconds=video.deadline_seconds, memory_bytes=int(video.memory_gib * 2**30)),
+        rules=ClipRules(
+            fps=video.fps,
+            min_frames=video.min_frames,
+            max_frames=video.max_frames,
+            min_pixels=video.min_pixels,
+            max_pixels=video.max_pixels,
+            total_pixels=video.total_pixels,
+        ),
+        quarantine=run_dir / "quarantine.jsonl" if run_dir is not None else None,
     )
 
 
@@ -221,7 +237,7 @@ def build_trainer(
     from mmrl.training.watcher import WatchSettings
 
     algorithm = build_algorithm(config.algorithm)
-    renderer = build_renderer(config, model)
+    renderer = build_renderer(config, model, run_dir=run_dir)
     settings = config.train
     updates = settings.steps * settings.minibatches
 

@@ -56,6 +56,31 @@ class ModelConfig(Section):
         return self
 
 
+class VideoConfig(Section):
+    """Clips: how many frames are shown at which size, and what decoding may take. Samples may ask for other rates."""
+
+    fps: Annotated[float, Field(gt=0)] = Field(2.0, description="frames sampled per second")
+    min_frames: Annotated[int, Field(ge=2, multiple_of=2)] = Field(4, description="at least so many, where there are")
+    max_frames: Annotated[int, Field(ge=2, multiple_of=2)] = Field(768, description="at most so many")
+    min_pixels: Positive | None = Field(
+        None, description="lower bound on a frame's area after resizing, pixels; default: 128 visual tokens' worth"
+    )
+    max_pixels: Positive | None = Field(None, description="upper bound on it; default: 768 visual tokens' worth")
+    total_pixels: Positive | None = Field(
+        None, description="upper bound on a clip's area over all pairs of frames; default: 115,200 visual tokens' worth"
+    )
+    deadline_seconds: Annotated[float, Field(gt=0)] = Field(60.0, description="decoding a clip is killed after that")
+    memory_gib: Annotated[float, Field(gt=0)] = Field(4.0, description="and when its process holds more memory")
+
+    @model_validator(mode="after")
+    def _bounds_in_order(self) -> VideoConfig:
+        if self.min_frames > self.max_frames:
+            raise ValueError("video.min_frames is above video.max_frames; correct one of them")
+        if self.min_pixels is not None and self.max_pixels is not None and self.min_pixels > self.max_pixels:
+            raise ValueError("video.min_pixels is above video.max_pixels; correct one of them")
+        return self
+
+
 class DataConfig(Section):
     recipe: str | None = Field(None, description="a data recipe (YAML) that `mmrl run` builds into the run folder")
     train: str | None = Field(None, description="instead of recipe: manifest to train on")
@@ -214,6 +239,7 @@ class Config(Section):
     run: RunConfig
     model: ModelConfig
     data: DataConfig
+    video: VideoConfig = VideoConfig()
     prompt: PromptConfig = PromptConfig()
     rewards: dict[str, tuple[RewardConfig, ...]] = Field(
         description="task → its rewards; the set named `default` serves tasks without one of their own"

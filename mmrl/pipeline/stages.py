@@ -154,7 +154,7 @@ def _cold_start(config: Config, run_dir: Path, base: str, splits: Splits, progre
         log.discard_from(0)
         cold_start(
             splits.train,
-            renderer=build.build_renderer(config, model),
+            renderer=build.build_renderer(config, model, run_dir=run_dir),
             backend=backend,
             tokenizer=model.processor.tokenizer,
             settings=build.cold_start_settings(config),
@@ -218,7 +218,7 @@ def _evaluated(
             model,
             samples,
             scorer=scorer,
-            renderer=build.build_renderer(config, model),
+            renderer=build.build_renderer(config, model, run_dir=run_dir),
             sampled=True,
             progress=progress,
         )
