@@ -48,7 +48,9 @@ def load_policy(config: Config, path: str) -> LoadedModel:
 
     from mmrl.policy.load import load_model
 
-    return load_model(path, dtype=getattr(torch, config.backend.dtype), device=set_up_torch(config))
+    model = load_model(path, dtype=getattr(torch, config.backend.dtype), device=set_up_torch(config))
+    model.policy.kernel = config.backend.attention
+    return model
 
 
 def build_renderer(config: Config, model: LoadedModel, *, run_dir: Path | None = None) -> Renderer:
@@ -123,9 +125,10 @@ def build_backend(
     algorithm: Algorithm | None = None,
 ) -> TorchBackend:
     """The backend for one stage: the cold start has no algorithm and so no reference policy."""
-    from mmrl.algorithms.reference import NoReference
+    from mmrl.algorithms.reference import AdapterOff, FrozenReference, NoReference
     from mmrl.backend.backend import OptimizerSettings
     from mmrl.backend.torch_backend import TorchBackend
+    from mmrl.policy.adapters import has_adapters
 
     settings = OptimizerSettings(
         learning_rate=learning_rate,
@@ -137,12 +140,16 @@ def build_backend(
         betas=config.train.betas,
         max_grad_norm=config.train.max_grad_norm,
     )
+    reference = NoReference() if algorithm is None else algorithm.reference_rule
+    if isinstance(reference, FrozenReference) and has_adapters(model.policy.model):
+        reference = AdapterOff()  # the same policy, without a copy
     return TorchBackend(
         model,
         settings,
-        reference=NoReference() if algorithm is None else algorithm.reference_rule,
+        reference=reference,
         freeze=config.train.freeze,
         micro_batch_tokens=config.train.micro_batch_tokens,
+        checkpoint_layers=config.backend.gradient_checkpointing,
         device=str(next(model.policy.parameters()).device),
     )
 
@@ -232,6 +239,7 @@ def build_trainer(
     from mmrl.algorithms.build import build_algorithm
     from mmrl.algorithms.memory import Memory
     from mmrl.curriculum.build import build_sampler
+    from mmrl.policy.adapters import add_adapters
     from mmrl.progress import SilentProgress
     from mmrl.training.loop import LoopSettings, Trainer
     from mmrl.training.watcher import WatchSettings
@@ -240,6 +248,8 @@ def build_trainer(
     renderer = build_renderer(config, model, run_dir=run_dir)
     settings = config.train
     updates = settings.steps * settings.minibatches
+    if settings.lora is not None:
+        add_adapters(model.policy, **settings.lora.model_dump(), seed=config.run.seed)
 
     def evaluate() -> dict[str, float]:
         result = evaluate_policy(

@@ -30,6 +30,7 @@ from mmrl.algorithms.ngrpo import NGRPO
 from mmrl.algorithms.nsr import NSR
 from mmrl.algorithms.psr import PSR
 from mmrl.algorithms.reference import (
+    AdapterOff,
     ElasticReset,
     EmaReference,
     FrozenReference,
@@ -182,6 +183,7 @@ PARTS: dict[str, dict[str, type[Any]]] = {
     "reference": {
         "none": NoReference,
         "frozen": FrozenReference,
+        "adapter_off": AdapterOff,
         "ema": EmaReference,
         "periodic": PeriodicReference,
         "elastic_reset": ElasticReset,

@@ -59,6 +59,20 @@ class FrozenReference:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterOff:
+    """The policy with its adapters switched off: what it was when the RL stage began, without a copy of anything.
+
+    Needs `train.lora`. A frozen reference becomes this one by itself where there are adapters: the two are equal.
+    """
+
+    copies: ClassVar[tuple[str, ...]] = ()
+    moves_policy: ClassVar[bool] = False
+
+    def after_update(self, update: int, policy: Parameters, copies: Mapping[str, Parameters]) -> None:
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EmaReference:
     """After every `every`-th update φ ← decay·φ + (1 − decay)·θ, on every parameter.
 

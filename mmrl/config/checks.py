@@ -62,6 +62,24 @@ def something_trains(train: TrainConfig) -> Iterator[Mistake]:
         yield ("train", "freeze"), "freezes every part of the model, so that nothing would train; leave one out"
 
 
+def adapters_can_train(train: TrainConfig) -> Iterator[Mistake]:
+    if train.lora is not None and set(train.lora.parts) <= set(train.freeze):
+        text = f"freezes {', '.join(train.lora.parts)}, where train.lora puts its adapters, so that nothing would train"
+        yield ("train", "freeze"), text
+
+
+def adapter_off_has_adapters(algorithm: str | Mapping[str, Any], train: TrainConfig) -> Iterator[Mistake]:
+    from mmrl.algorithms.build import build_algorithm
+    from mmrl.algorithms.reference import AdapterOff
+
+    try:
+        reference = build_algorithm(algorithm).reference
+    except ConfigError:
+        return  # said by algorithm_can_be_built
+    if isinstance(reference, AdapterOff) and train.lora is None:
+        yield ("algorithm", "reference"), "adapter_off needs adapters; give train.lora, or take frozen"
+
+
 def prompts_split_into_minibatches(rollout: RolloutConfig, train: TrainConfig) -> Iterator[Mistake]:
     prompts, parts = rollout.prompts_per_step, train.minibatches
     if prompts % parts:
@@ -173,6 +191,8 @@ CHECKS: tuple[Check, ...] = (
     Check(("algorithm",), algorithm_can_be_built),
     Check(("train",), warmup_ends_within_training),
     Check(("train",), something_trains),
+    Check(("train",), adapters_can_train),
+    Check(("algorithm", "train"), adapter_off_has_adapters),
     Check(("train",), sampler_can_be_built),
     Check(("rollout", "train"), rollouts_can_be_shared),
     Check(("rollout", "train"), prompts_split_into_minibatches),

@@ -161,6 +161,19 @@ class RolloutConfig(Section):
     stop: tuple[str, ...] = Field((), description="strings that end a completion; they stay in its text")
 
 
+class LoraConfig(Section):
+    """Low-rank adapters: only they train, the model itself stays. There is no dropout (see `policy/adapters.py`)."""
+
+    rank: Positive = 16
+    alpha: Annotated[float, Field(gt=0)] = Field(32.0, description="the adapters' output is scaled by alpha / rank")
+    targets: tuple[str, ...] = Field(
+        (), description="last names of the linear layers that get one (q_proj, v_proj, …); empty: all but the head"
+    )
+    parts: Annotated[tuple[Literal["vision", "projector", "language"], ...], Field(min_length=1)] = Field(
+        ("language",), description="of the model, in which such layers are looked for"
+    )
+
+
 class TrainConfig(Section):
     steps: Positive = 100
     sampler: str | dict[str, Any] = Field(
@@ -182,6 +195,7 @@ class TrainConfig(Section):
         3, description="steps in a row with an update skipped for a loss or gradient that is not finite: ends the run"
     )
     freeze: tuple[Literal["vision", "projector", "language"], ...] = Field((), description="parts that do not train")
+    lora: LoraConfig | None = Field(None, description="train low-rank adapters only; absent: all that is not frozen")
 
 
 class EvaluationConfig(Section):
@@ -231,6 +245,12 @@ class BackendConfig(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["float32", "bfloat16"] = "float32"
     threads: Positive | None = Field(None, description="CPU threads; default: all cores")
+    attention: Literal["auto", "split", "flex", "sdpa"] = Field(
+        "auto", description="kernel of packed attention; auto: split on CPU, flex (FlexAttention) on a GPU"
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="keep only what enters each layer and compute the rest again: less memory, a third more time"
+    )
 
 
 class Config(Section):

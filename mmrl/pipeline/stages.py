@@ -180,7 +180,9 @@ def _train(config: Config, run_dir: Path, start_model: str, splits: Splits, prog
     # A run that goes on past an earlier end has another model: what was said of the old one no longer holds.
     (run_dir / "evaluation" / "after.json").unlink(missing_ok=True)
     with timed(run_dir, "train"), build.build_scorer(config, splits.train) as scorer:
-        model = build.load_policy(config, str(found[-1].folder) if found else start_model)
+        # With adapters the model itself stays what it was; a checkpoint's weights have them merged already.
+        merged = config.train.lora is not None
+        model = build.load_policy(config, str(found[-1].folder) if found and not merged else start_model)
         trainer = build.build_trainer(
             config,
             run_dir=run_dir,

@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 from transformers.utils import logging as hf_logging
 
 from mmrl.errors import ModelError
+from mmrl.policy.adapters import save_weights
 from mmrl.policy.families import family_of
 from mmrl.policy.policy import Policy
 
@@ -23,9 +24,12 @@ class LoadedModel:
     processor: Any  # the family's Hugging Face processor: tokenizer, image processor, chat template
 
     def save(self, folder: Path) -> None:
-        """Write weights, config and processor so that `transformers` and vLLM load the folder as it is."""
+        """Write weights, config and processor so that `transformers` and vLLM load the folder as it is.
+
+        Adapters are merged into what is written, and written by themselves to `adapter/`.
+        """
         hf_logging.disable_progress_bar()
-        self.policy.model.save_pretrained(folder)  # type: ignore[operator]
+        save_weights(self.policy.model, folder)
         self.processor.save_pretrained(folder)
 
 

@@ -14,9 +14,11 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from mmrl.policy.adapters import has_adapters
 from mmrl.policy.attention import PackedAttention
 from mmrl.policy.packed import Part, pack_rows
 from mmrl.policy.policy import Policy
+from mmrl.policy.row_cache import RowCache
 from mmrl.policy.shared_prefix import SharedPrefixCache
 from mmrl.rollout.engine import Sampling
 from mmrl.rollout.sampling import draw, sampled_distribution
@@ -48,6 +50,8 @@ class TransformersEngine:
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]], *, version: int) -> None:
         own = dict(self._policy.model.named_parameters())
+        if has_adapters(self._policy.model):  # the trainer's own module: nobody else has them
+            weights = ()
         with torch.no_grad():
             for name, value in weights:
                 if own[name].data_ptr() != value.data_ptr():
@@ -63,7 +67,9 @@ class TransformersEngine:
         was_training = self._policy.training
         self._policy.eval()
         try:
-            return self._generate(prompts, sampling, step, sizes=sizes)
+            if self._policy.family.packs:
+                return self._generate(prompts, sampling, step, sizes=sizes)
+            return self._by_length(prompts, sampling, step, sizes=sizes)
         finally:
             self._policy.train(was_training)
 
@@ -86,6 +92,18 @@ class TransformersEngine:
         if rest:
             on_text(rest)
         return group.rollouts[0]
+
+    def _by_length(
+        self, prompts: Sequence[Prompt], sampling: Sampling, step: int, *, sizes: Sequence[int] | None
+    ) -> list[RolloutGroup]:
+        """Prompts of equal length together: what a `RowCache` can hold."""
+        done: dict[int, RolloutGroup] = {}
+        for length in sorted({len(prompt.token_ids) for prompt in prompts}):
+            alike = [i for i, prompt in enumerate(prompts) if len(prompt.token_ids) == length]
+            counts = None if sizes is None else [sizes[i] for i in alike]
+            groups = self._generate([prompts[i] for i in alike], sampling, step, sizes=counts)
+            done.update(zip(alike, groups, strict=True))
+        return [done[i] for i in range(len(prompts))]
 
     def _generate(
         self,
@@ -137,12 +155,12 @@ class TransformersEngine:
 
     def _prefill(
         self, prompts: Sequence[Prompt], counts: Sequence[int], sampling: Sampling
-    ) -> tuple[SharedPrefixCache, Tensor, Int[Tensor, " N"]]:
+    ) -> tuple[SharedPrefixCache | RowCache, Tensor, Int[Tensor, " N"]]:
         """Every prompt once. Returns the cache and, per rollout, the last logits and the next position."""
         rows = [[Part(prompt=prompt, branches=(), rows=())] for prompt in prompts]
         policy = self._policy
         packed = pack_rows(rows, policy.family, policy.config, pad_id=self._tokenizer.pad_token_id).to(self._device)
-        cache = SharedPrefixCache()
+        cache = SharedPrefixCache() if policy.family.packs else RowCache(policy.config.get_text_config())
         embedded = policy.embed(packed)
         hidden = policy.hidden_states(
             embedded.tokens,

@@ -1,0 +1,151 @@
+"""Low-rank adapters (LoRA, arXiv:2106.09685): small trained matrices beside frozen ones, by peft.
+
+    W x  →  W x + (alpha / rank) · B A x        A random, B zero: at first the policy is the model it began as
+
+Adapters sit inside the policy's modules, so that rollouts and every pass use them without knowing. Switched off, the
+policy is its own start: a reference without a second copy (`algorithms/reference.py`). A saved model holds the merged
+weights in plain Hugging Face layout, and beside them `adapter/` in peft's; neither is ever merged into the live
+policy, so nothing is applied twice. There is no dropout: by chance, the old, new and reference log-probabilities of a
+token would differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.lora import LoraLayer
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from mmrl.errors import ConfigError
+from mmrl.policy.policy import Policy
+
+NAME = "default"  # peft's word for the only adapter
+FOLDER = "adapter"
+
+
+def add_adapters(
+    policy: Policy, *, rank: int, alpha: float, targets: Sequence[str], parts: Sequence[str], seed: int
+) -> None:
+    """Put an adapter beside every linear layer of `parts` whose last name is in `targets`; freeze all else.
+
+    `targets` empty: every linear layer of the parts, the head apart. Adapters are float32 whatever the model is, since
+    bfloat16 would round small updates away. Raises ConfigError where nothing is found.
+    """
+    wanted = {module for part in parts for module in policy.family.vision_parts(policy.model)[part]}
+    inside = {inner for module in wanted for inner in module.modules() if isinstance(inner, nn.Linear)}
+    head = policy.model.get_output_embeddings()  # type: ignore[operator]
+    linear = {name: module for name, module in policy.model.named_modules() if module in inside and module is not head}
+    names = [name for name in linear if not targets or name.rpartition(".")[2] in targets]
+    missing = sorted(set(targets) - {name.rpartition(".")[2] for name in linear})
+    if missing or not names:
+        known = ", ".join(sorted({name.rpartition(".")[2] for name in linear}))
+        raise ConfigError(
+            f"train.lora.targets: no linear layer of {', '.join(parts)} is named {missing}. Known: {known}."
+        )
+    config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, bias="none", target_modules=names)  # type: ignore[arg-type]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        inject_adapter_in_model(config, policy.model)
+    for name, parameter in policy.model.named_parameters():
+        own = _is_adapter(name)
+        parameter.requires_grad_(own)
+        if own:
+            parameter.data = parameter.data.float()
+
+
+def has_adapters(model: nn.Module) -> bool:
+    """Whether adapters were added to the model."""
+    return next(_layers(model), None) is not None
+
+
+@contextmanager
+def adapters_off(model: nn.Module) -> Iterator[None]:
+    """While entered, the model computes what it did before adapters were added."""
+    layers = [layer for _, layer in _layers(model)]
+    training = [(p, p.requires_grad) for layer in layers for p in layer.parameters()]  # switching on sets them all
+    for layer in layers:
+        layer.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.enable_adapters(True)
+        for parameter, required in training:
+            parameter.requires_grad_(required)
+
+
+def adapter_state(model: nn.Module) -> dict[str, Tensor]:
+    """The adapters' own parameters by name; empty without adapters."""
+    return {name: value.detach() for name, value in model.named_parameters() if _is_adapter(name)}
+
+
+@torch.no_grad()
+def load_adapter_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Take the values of `adapter_state` of a model with the same adapters."""
+    own = adapter_state(model)
+    if own.keys() != state.keys():
+        raise ConfigError(
+            "the checkpoint's adapters are not those of train.lora (other targets, parts, or none). Resume with the "
+            "settings the run began with."
+        )
+    for name, value in own.items():
+        value.copy_(state[name])
+
+
+@torch.no_grad()
+def merged_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Names and values of the model's parameters as it would have them without adapters: W + (alpha / rank) · B A."""
+    layers = dict(_layers(model))
+    for name, value in model.named_parameters():
+        if _is_adapter(name):
+            continue
+        owner, _, leaf = name.rpartition(".")
+        layer = layers.get(owner.removesuffix(".base_layer"))
+        if layer is not None and leaf == "weight":
+            value = (value.float() + layer.get_delta_weight(NAME).float()).to(value.dtype)
+        yield name.replace(".base_layer.", "."), value
+
+
+def save_weights(model: nn.Module, folder: Path) -> None:
+    """The merged model in Hugging Face layout and, where there are adapters, those in peft's layout beside it."""
+    plain: Any = model
+    if not has_adapters(model):
+        plain.save_pretrained(folder)
+        return
+    merged = dict(merged_weights(model))
+    merged |= {name: value for name, value in model.named_buffers() if name in model.state_dict()}
+    for name, value in plain.state_dict().items():  # parameters that are tied appear under all their names
+        if not _is_adapter(name):
+            merged.setdefault(name.replace(".base_layer.", "."), value)
+    plain.save_pretrained(folder, state_dict=merged)
+    beside = folder / FOLDER
+    beside.mkdir()
+    _, layer = next(_layers(model))
+    config = LoraConfig(
+        r=layer.r[NAME],
+        lora_alpha=layer.lora_alpha[NAME],
+        lora_dropout=0.0,
+        bias="none",
+        target_modules=[name for name, _ in _layers(model)],
+        inference_mode=True,
+    )
+    config.save_pretrained(str(beside))
+    tensors = {
+        f"base_model.model.{name.replace(f'.{NAME}.', '.')}": value.contiguous()
+        for name, value in adapter_state(model).items()
+    }
+    save_file(tensors, beside / "adapter_model.safetensors", metadata={"format": "pt"})
+
+
+def _layers(model: nn.Module) -> Iterator[tuple[str, Any]]:
+    return ((name, module) for name, module in model.named_modules() if isinstance(module, LoraLayer))
+
+
+def _is_adapter(name: str) -> bool:
+    return ".lora_" in name
