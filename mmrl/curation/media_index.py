@@ -30,6 +30,7 @@ from mmrl.types import Media
 
 _REVISION = 1  # of the table and of what `examine` finds; another one is looked into anew
 _COLUMNS = [field.name for field in fields(MediaFacts)]
+_BRIEF = [name for name in _COLUMNS if name not in ("digest", "looks")]
 _COMMIT_EVERY = 2000  # files
 
 
@@ -59,7 +60,8 @@ def wanted_of(media: Iterable[Media]) -> list[Wanted]:
 class MediaIndex:
     """The open index. `add` what is wanted, `complete` it, then ask."""
 
-    def __init__(self, database: sqlite3.Connection, examination: Examination) -> None:
+    def __init__(self, path: Path, database: sqlite3.Connection, examination: Examination) -> None:
+        self.path = path
         self._database = database
         self._examination = examination
         database.execute("PRAGMA journal_mode = WAL")
@@ -102,9 +104,11 @@ class MediaIndex:
 
     def of(self, path: str) -> MediaFacts:
         """Of one wanted file."""
-        query = f"SELECT {', '.join(_COLUMNS)} FROM media WHERE key = ?"
-        row = self._database.execute(query, (_key(path),)).fetchone()
-        return MediaFacts(**dict(zip(_COLUMNS, row, strict=True)))
+        return read_facts(self._database, path)
+
+    def count(self) -> int:
+        """Wanted files."""
+        return int(self._database.execute("SELECT count(*) FROM wanted").fetchone()[0])
 
     def _stale(self) -> Iterator[tuple[int]]:
         """Keys of wanted files that must be looked into, in the order of their paths."""
@@ -175,6 +179,13 @@ def fact_table(index: MediaIndex, *, looks: bool) -> FactTable:
     )
 
 
+def read_facts(database: sqlite3.Connection, path: str) -> MediaFacts:
+    """Of one file that was looked into, without its looks."""
+    query = f"SELECT {', '.join(_BRIEF)} FROM media WHERE key = ?"
+    row = database.execute(query, (_key(path),)).fetchone()
+    return MediaFacts(**dict(zip(_BRIEF, row, strict=True)))
+
+
 @contextmanager
 def media_index(examination: Examination) -> Iterator[MediaIndex]:
     """Opens the index; a temporary one is removed at the end."""
@@ -184,7 +195,7 @@ def media_index(examination: Examination) -> Iterator[MediaIndex]:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             database = sqlite3.connect(path)
-            index = MediaIndex(database, examination)
+            index = MediaIndex(path, database, examination)
         except sqlite3.DatabaseError as error:
             raise RunError(f"{path} is no index of media ({error}); name another file, or delete it") from None
         try:
