@@ -16,7 +16,7 @@ from multiprocessing.connection import wait
 from mmrl.child import Child, exit_text
 from mmrl.errors import ConfigError, RewardError
 from mmrl.rewards.reward import Reward
-from mmrl.rewards.worker import Call, Hello, Outcome
+from mmrl.rewards.worker import Call, Hello, Loaded, Outcome
 from mmrl.types import RewardStatus
 
 START_SECONDS = 120.0  # for imports and `prepare()`
@@ -32,13 +32,20 @@ class _Worker:
         self.ready = False  # it answered the hello
         self.call: int | None = None  # position of the call it works on
         self.since = time.monotonic()
-        self.deadline = self.since + START_SECONDS
+        self.timeout = START_SECONDS  # of what it does now
+        self.deadline = self.since + self.timeout
 
     def begin(self, position: int, call: Call) -> None:
         self.call = position
         self.connection.send(call)
         self.since = time.monotonic()
-        self.deadline = self.since + call.timeout_seconds
+        self.timeout = call.timeout_seconds
+        self.deadline = self.since + call.timeout_seconds + call.loading_seconds
+
+    def frames_loaded(self) -> None:
+        """From now on it is the reward that takes time."""
+        self.since = time.monotonic()
+        self.deadline = self.since + self.timeout
 
 
 class WorkerPool:
@@ -106,7 +113,9 @@ class WorkerPool:
             except (EOFError, OSError):
                 self._bury(worker, outcomes)
                 continue
-            if worker.call is not None:
+            if isinstance(message, Loaded):
+                worker.frames_loaded()
+            elif worker.call is not None:
                 outcomes[worker.call] = message
                 worker.call = None
             elif message is None:

@@ -27,6 +27,7 @@ from mmrl.rewards.worker import Call, Outcome, call_reward
 from mmrl.types import Completion, Dropped, RewardResult, RewardStatus, RolloutGroup, Sample, ScoredGroup
 
 DEFAULT_SET = "default"
+LOADING_SECONDS = 180.0  # for a sample's frames; decoding has a deadline of its own, which is meant to come first
 Scored = tuple[list[ScoredGroup], list[Dropped]]
 
 
@@ -54,8 +55,8 @@ class RewardScorer:
         memory_gib: float = 8.0,
         stop_after_failures: int = 64,
     ) -> None:
-        """`workers`: most processes at a time. `frames`: "module:function", from a sample to its decoded pictures,
-        for rewards that ask for them. `memory_gib`: address space of a worker; 0: no limit (a reward that uses a GPU
+        """`workers`: most processes at a time. `frames`: "module:function", from (sample, views) to its decoded
+        pictures, for rewards that ask for them. `memory_gib`: address space of a worker; 0: no limit (a reward that uses a GPU
         needs that). `stop_after_failures`: a reward that failed so many times in a row ends the run.
         """
         self._sets = {task: tuple(uses) for task, uses in sets.items()}
@@ -172,6 +173,7 @@ class RewardScorer:
                 completion=completion,
                 sample=sample,
                 timeout_seconds=use.timeout_seconds,
+                loading_seconds=LOADING_SECONDS if use.reward.needs_frames else 0.0,
             )
             for use, completion, sample in plan
             if not use.reward.in_process

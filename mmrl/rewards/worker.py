@@ -20,7 +20,7 @@ from typing import Any
 from mmrl.child import alarm, connected, limit_address_space
 from mmrl.errors import ConfigError, DataError, RewardError
 from mmrl.rewards.reward import Reward
-from mmrl.types import Completion, RewardStatus, Sample, Score
+from mmrl.types import Completion, MediaView, RewardStatus, Sample, Score
 
 _FRAMES_KEPT = 4  # samples whose decoded frames stay in memory
 
@@ -31,7 +31,7 @@ class Hello:
 
     rewards: tuple[bytes, ...]  # pickled `Reward`s; calls name them by position
     names: tuple[str, ...]  # for messages
-    frames: str  # "module:function", (sample) → decoded frames; empty: there is none
+    frames: str  # "module:function", (sample, views) → decoded frames; empty: there is none
     memory_bytes: int  # address space the process may use; 0: no limit
 
 
@@ -41,6 +41,12 @@ class Call:
     completion: Completion
     sample: Sample
     timeout_seconds: float
+    loading_seconds: float = 0.0  # for decoding the frames it asks for, before its own time begins
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """Sent before the outcome: the frames are there, and the reward's own time begins."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,17 +60,25 @@ class Outcome:
     seconds: float = 0.0
 
 
+Frames = Callable[[Sample, Sequence[MediaView]], Sequence[Any]]
+
+
 def call_reward(
-    reward: Reward, completion: Completion, sample: Sample, frames: Callable[[Sample], Sequence[Any]] | None = None
+    reward: Reward,
+    completion: Completion,
+    sample: Sample,
+    frames: Frames | None = None,
+    loaded: Callable[[], None] = lambda: None,
 ) -> Outcome:
-    """Run one reward; whatever it raises becomes an `Outcome`."""
+    """Run one reward; whatever it raises becomes an `Outcome`. `loaded` is called once its frames are there."""
     start = time.perf_counter()
     try:
         result: object
         if reward.needs_frames:
             if frames is None:
                 raise ValueError("it asks for frames, and the scorer was given no frame loader")
-            pictures = frames(sample)
+            pictures = frames(sample, completion.views)
+            loaded()
             start = time.perf_counter()
             result = reward.function(completion, sample, frames=pictures)  # type: ignore[call-arg]
         else:
@@ -87,12 +101,12 @@ class _Frames:
 
     def __init__(self, path: str) -> None:
         module, _, name = path.partition(":")
-        self._load: Callable[[Sample], Sequence[Any]] = getattr(importlib.import_module(module), name)
+        self._load: Frames = getattr(importlib.import_module(module), name)
         self._kept: OrderedDict[str, Sequence[Any]] = OrderedDict()
 
-    def __call__(self, sample: Sample) -> Sequence[Any]:
+    def __call__(self, sample: Sample, views: Sequence[MediaView]) -> Sequence[Any]:
         if sample.id not in self._kept:
-            self._kept[sample.id] = self._load(sample)
+            self._kept[sample.id] = self._load(sample, views)
             if len(self._kept) > _FRAMES_KEPT:
                 self._kept.popitem(last=False)
         return self._kept[sample.id]
@@ -124,8 +138,10 @@ def serve(descriptor: int) -> None:
             call: Call = connection.recv()
         except (EOFError, OSError):
             return
-        with alarm(call.timeout_seconds):
-            outcome = call_reward(rewards[call.reward], call.completion, call.sample, frames)
+        with alarm(call.timeout_seconds + call.loading_seconds):
+            outcome = call_reward(
+                rewards[call.reward], call.completion, call.sample, frames, lambda: connection.send(Loaded())
+            )
         _send(connection, outcome)
 
 

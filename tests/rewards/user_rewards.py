@@ -67,7 +67,7 @@ def frames_seen(completion: Completion, sample: Sample, *, frames: Sequence[Any]
     return Score(value=1.0, details={"frames": list(frames)})
 
 
-def decode(sample: Sample) -> Sequence[Any]:
+def decode(sample: Sample, views: Sequence[MediaView]) -> Sequence[Any]:
     if sample.id == "broken":
         raise MediaError("the clip ends early")
     return [f"frame of {sample.id}", 2]
