@@ -32,6 +32,17 @@ def generate(
             show_default=False,
         ),
     ] = None,
+    video: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--video",
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="A clip; may be repeated. Clips come after pictures.",
+            show_default=False,
+        ),
+    ] = None,
     choices: Annotated[
         str | None, typer.Option(metavar="A,B,C", help="Option texts, separated by commas.", show_default=False)
     ] = None,
@@ -42,7 +53,7 @@ def generate(
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest completion, in tokens.")] = 256,
     seed: Annotated[int, typer.Option(min=0, help="Of the sampling; matters above temperature 0.")] = 0,
 ) -> None:
-    """Ask a model a question about pictures.
+    """Ask a model a question about pictures and clips.
 
     The completion is printed as it is written.
 
@@ -50,6 +61,7 @@ def generate(
     Examples:
       mmrl generate runs/digits --image seven.png --question "Which digit is written here?" --choices 7,8,9
       mmrl generate Qwen/Qwen2.5-VL-3B-Instruct --image a.png --image b.png --question "What changed?" --mode answer
+      mmrl generate runs/clips --video clip.mp4 --question "When does the door open?"
     """
     from mmrl.cli.console import warn
     from mmrl.cli.models import model_path
@@ -67,6 +79,7 @@ def generate(
         path,
         question,
         [str(file) for file in image or ()],
+        clips=[str(file) for file in video or ()],
         choices=options,
         mode=mode.value if mode is not None else None,
         temperature=temperature,

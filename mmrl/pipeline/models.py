@@ -69,6 +69,7 @@ def generate_answer(
     question: str,
     media: Sequence[str],
     *,
+    clips: Sequence[str] = (),
     choices: Sequence[str] = (),
     mode: str | None = None,
     temperature: float = 0.0,
@@ -76,7 +77,7 @@ def generate_answer(
     seed: int = 0,
     on_text: Callable[[str], None] | None = None,
 ) -> Completion:
-    """`mmrl generate`: one completion about the given pictures.
+    """`mmrl generate`: one completion about the given pictures, then clips.
 
     Without `mode`, the form the model's run was trained in, else reasoning and answer. `on_text` gets the pieces as
     they are written.
@@ -91,7 +92,10 @@ def generate_answer(
         id="question",
         task="question",
         question=question,
-        media=tuple(Media(type="image", path=str(Path(path).resolve())) for path in media),
+        media=(
+            *(Media(type="image", path=str(Path(path).resolve())) for path in media),
+            *(Media(type="video", path=str(Path(path).resolve())) for path in clips),
+        ),
         choices=tuple(choices),
         # The answer is what is being asked; only its type is used, to word the instruction.
         answer=Answer(type="choice", value="A") if choices else Answer(type="text", value=""),

@@ -56,8 +56,8 @@ class RewardScorer:
         stop_after_failures: int = 64,
     ) -> None:
         """`workers`: most processes at a time. `frames`: "module:function", from (sample, views) to its decoded
-        pictures, for rewards that ask for them. `memory_gib`: address space of a worker; 0: no limit (a reward that uses a GPU
-        needs that). `stop_after_failures`: a reward that failed so many times in a row ends the run.
+        pictures, for rewards that ask for them. `memory_gib`: address space of a worker; 0: no limit (a reward that
+        uses a GPU needs that). `stop_after_failures`: a reward that failed so many times in a row ends the run.
         """
         self._sets = {task: tuple(uses) for task, uses in sets.items()}
         _refuse_doubles(self._sets)

@@ -127,6 +127,11 @@ METRICS: dict[str, Metric] = {
         formula="samples (reward: also single rollouts) left out at that stage: media, rollout, reward or filter",
         reading="Absent when none. Media and reward should be; the trace says why. Filter is the algorithm's choice.",
     ),
+    "media/dropped_<reason>": Metric(
+        unit="samples",
+        formula="samples left out because a picture or clip of theirs could not be used, by reason",
+        reading="Absent when none. The run folder's quarantine.jsonl names the files; docs/media.md the reasons.",
+    ),
     # ── how the policy moves ──
     "policy/entropy_mean": Metric(
         unit="nats",
@@ -330,11 +335,13 @@ def reproducible(row: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in row.items() if name.split("/")[0] not in UNREPRODUCIBLE_GROUPS}
 
 
-def rollout_metrics(scored: Sequence[ScoredGroup], dropped: Iterable[Dropped] = ()) -> dict[str, float]:
+def rollout_metrics(scored: Sequence[ScoredGroup], dropped: Sequence[Dropped] = ()) -> dict[str, float]:
     """The reward, group and rollout metrics of a step. Without any scored group only the counts are there."""
     counts: dict[str, float] = {"rollout/groups": float(len(scored))}
     for stage, count in sorted(Counter(drop.stage for drop in dropped).items()):
         counts[f"rollout/dropped_{stage}"] = float(count)
+    for reason, count in sorted(Counter(drop.reason for drop in dropped if drop.stage == "media").items()):
+        counts[f"media/dropped_{reason.replace(' ', '_')}"] = float(count)
     if not scored:
         return counts
     return {**_reward_metrics(scored), **_group_metrics(scored), **_length_metrics(scored), **counts}

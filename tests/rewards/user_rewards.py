@@ -12,7 +12,7 @@ from typing import Any
 
 from mmrl.errors import MediaError
 from mmrl.rewards.reward import Reward
-from mmrl.types import Completion, Sample, Score
+from mmrl.types import Completion, MediaView, Sample, Score
 
 NO_FUNCTION = 3
 
