@@ -41,6 +41,8 @@ class Family:
     never_sampled: Callable[
         [Any, Any], frozenset[int]
     ]  # (config, tokenizer) → ids that stand for media or enclose them
+    # (processor, picture, least and most pixels of the area after resizing) → patches [S, F] and grid
+    cut: Callable[[Any, Any, int | None, int | None], tuple[Tensor, Grid]]
     # How the chat's text shows an item: one run of visual tokens where the placeholder stands, unless the family says.
     spell: Callable[[ShownItem], Spelling] = spell_whole
     spoken_size: Callable[[Grid, Any], tuple[float, float]]  # (grid, config) → what it calls the right and lower edge

@@ -85,7 +85,7 @@ def spell(item: ShownItem) -> Spelling:
     return Spelling(replaces=item.placeholder, text=text, runs=(item.tokens,))
 
 
-def cut(processor: Any, image: Any, *, min_pixels: int | None, max_pixels: int | None) -> tuple[Tensor, Grid]:
+def cut(processor: Any, image: Any, min_pixels: int | None, max_pixels: int | None) -> tuple[Tensor, Grid]:
     """Patches and grid of a picture, resized whole. The bounds become visual tokens: one is (2 · 16)² pixels."""
     images = processor.image_processor
     token = (images.encoder_patch_size * images.downsample_factor) ** 2
@@ -139,6 +139,7 @@ LFM2_VL = Family(
     token_embedding=token_embedding,
     merge_size=merge_size,
     never_sampled=never_sampled,
+    cut=cut,
     spell=spell,
     spoken_size=shares,
     vision_parts=vision_parts,

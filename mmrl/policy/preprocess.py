@@ -69,11 +69,7 @@ class Preprocessor:
         self._processor = processor
         self._family = family
         self._config = config
-        size = processor.image_processor.size
-        self._size = {
-            "shortest_edge": min_pixels or size["shortest_edge"],
-            "longest_edge": max_pixels or size["longest_edge"],
-        }
+        self._bounds = (min_pixels, max_pixels)
         self._clips = clips or ClipReader()
         self._rules = rules or ClipRules()
         self.images_preprocessed = 0  # so far, for benchmarks
@@ -99,9 +95,7 @@ class Preprocessor:
     def _image(self, path: str) -> Preprocessed:
         image = load_image(path)
         self.images_preprocessed += 1
-        features = self._processor.image_processor(images=[image], size=self._size, return_tensors="pt")
-        patches: Tensor = features["pixel_values"].contiguous()
-        grid = _grid(features["image_grid_thw"])
+        patches, grid = self._family.cut(self._processor, image, *self._bounds)
         width, height = self._family.spoken_size(grid, self._config)
         return Preprocessed(
             kind="image",

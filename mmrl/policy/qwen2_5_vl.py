@@ -18,6 +18,7 @@ from mmrl.policy.grid_positions import Run, grid_positions
 from mmrl.policy.qwen_tower import (
     BatchedAttention,
     LinearPatchEmbed,
+    cut,
     encode_vision,
     language_model,
     merge_size,
@@ -74,6 +75,7 @@ QWEN2_5_VL = Family(
     token_embedding=token_embedding,
     merge_size=merge_size,
     never_sampled=never_sampled,
+    cut=cut,
     spoken_size=resized_pixels,
     vision_parts=vision_parts,
     prepare=prepare,

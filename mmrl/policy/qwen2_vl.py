@@ -17,6 +17,7 @@ from mmrl.policy.grid_positions import Run, grid_positions
 from mmrl.policy.qwen_tower import (
     BatchedAttention,
     LinearPatchEmbed,
+    cut,
     encode_vision,
     language_model,
     merge_size,
@@ -64,6 +65,7 @@ QWEN2_VL = Family(
     token_embedding=token_embedding,
     merge_size=merge_size,
     never_sampled=never_sampled,
+    cut=cut,
     spoken_size=thousandths,
     vision_parts=vision_parts,
     prepare=prepare,

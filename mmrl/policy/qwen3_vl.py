@@ -22,6 +22,7 @@ from mmrl.policy.grid_positions import Run, grid_positions
 from mmrl.policy.qwen_tower import (
     BatchedAttention,
     LinearPatchEmbed,
+    cut,
     language_model,
     merge_size,
     never_sampled,
@@ -29,7 +30,10 @@ from mmrl.policy.qwen_tower import (
     token_embedding,
     tower_output,
 )
+from mmrl.policy.spelling import ShownItem, Spelling, spell_whole
 from mmrl.types import Prompt
+
+TEMPORAL_PATCH = 2  # frames of one grid time
 
 
 def prompt_positions(prompt: Prompt, config: Any) -> Int[Tensor, "3 P"]:
@@ -42,6 +46,27 @@ def prompt_positions(prompt: Prompt, config: Any) -> Int[Tensor, "3 P"]:
         for (first, _), (h, w) in zip(prompt.media_slots, frames, strict=True)
     ]
     return grid_positions(len(prompt.token_ids), runs)
+
+
+def spell(item: ShownItem) -> Spelling:
+    """A picture is one run; a clip is a time and a run between vision marks for each of its grid times.
+
+    The time is the mean of the first and the last frame of a grid time, in seconds of the file. The marks the chat
+    template wrote around the whole clip go, as in the model's first processor (transformers 4.57) and in vLLM; that of
+    transformers 5.19 leaves them around everything (vLLM issue 46817).
+    """
+    if item.kind == "image":
+        return spell_whole(item)
+    times, height, width = item.grid
+    frames = [*item.frames, *[item.frames[-1]] * (TEMPORAL_PATCH * times - len(item.frames))]
+    pairs = zip(frames[::TEMPORAL_PATCH], frames[TEMPORAL_PATCH - 1 :: TEMPORAL_PATCH], strict=True)
+    seconds = [(first / item.frame_rate + last / item.frame_rate) / 2 for first, last in pairs]
+    shown = f"<|vision_start|>{item.placeholder}<|vision_end|>"
+    return Spelling(
+        replaces=shown,
+        text="".join(f"<{second:.1f} seconds>{shown}" for second in seconds),
+        runs=(height * width // item.merge**2,) * times,
+    )
 
 
 def encode_vision(
@@ -99,6 +124,8 @@ QWEN3_VL = Family(
     token_embedding=token_embedding,
     merge_size=merge_size,
     never_sampled=never_sampled,
+    cut=cut,
+    spell=spell,
     spoken_size=thousandths,
     vision_parts=vision_parts,
     prepare=prepare,

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.models.qwen2_vl.modeling_qwen2_vl import apply_rotary_pos_emb_vision
 
+from mmrl.policy.family import Grid
+
 
 class LinearPatchEmbed(nn.Module):
     """In front of a Hugging Face patch embedding in the bases of a class: its product without the convolution."""
@@ -96,6 +98,18 @@ def language_model(model: nn.Module) -> nn.Module:
 def token_embedding(model: nn.Module) -> nn.Module:
     """The table of token embeddings."""
     return cast(nn.Module, cast(Any, model).model.language_model.embed_tokens)
+
+
+def cut(processor: Any, image: Any, min_pixels: int | None, max_pixels: int | None) -> tuple[Tensor, Grid]:
+    """Patches and grid of a picture, resized so that its area keeps the bounds (the processor's own where None)."""
+    size = processor.image_processor.size
+    bounds = {
+        "shortest_edge": min_pixels or size["shortest_edge"],  # of the area, despite the names
+        "longest_edge": max_pixels or size["longest_edge"],
+    }
+    features = processor.image_processor(images=[image], size=bounds, return_tensors="pt")
+    time, height, width = (int(side) for side in features["image_grid_thw"][0])
+    return features["pixel_values"].contiguous(), (time, height, width)
 
 
 def merge_size(config: Any) -> int:

@@ -143,13 +143,16 @@ class Renderer:
         self, sample: Sample, text: str, items: Sequence[Preprocessed]
     ) -> tuple[list[int], list[tuple[int, int]]]:
         """Token ids with each placeholder repeated once per visual token of its run, and where those runs are."""
-        placeholders = {"image": self._config.image_token_id, "video": self._config.video_token_id}
+        placeholders = {kind: int(getattr(self._config, f"{kind}_token_id")) for kind in self._family.media}
+        names = [self._processor.tokenizer.convert_ids_to_tokens(i) for i in placeholders.values()]
         spellings = [self._spelling(item, placeholders[item.kind]) for item in items]
         runs = [run for spelling in spellings for run in spelling.runs]
-        written = self._processor.tokenizer(_spelled(sample, text, spellings), add_special_tokens=False).input_ids
+        written = self._processor.tokenizer(
+            _spelled(sample, text, spellings, names), add_special_tokens=False
+        ).input_ids
         stand_ins = set(placeholders.values())
         if sum(token in stand_ins for token in written) != len(runs):
-            raise DataError(_stray(sample, text, len(items)))
+            raise DataError(_stray(sample, text, len(items), names))
         expanded: list[int] = []
         slots: list[tuple[int, int]] = []
         for token in written:
@@ -174,21 +177,21 @@ class Renderer:
         )
 
 
-def _spelled(sample: Sample, text: str, spellings: Sequence[Spelling]) -> str:
+def _spelled(sample: Sample, text: str, spellings: Sequence[Spelling], placeholders: Sequence[str]) -> str:
     """The rendered chat with each item's piece replaced, in order."""
     pieces: list[str] = []
     at = 0
     for spelling in spellings:
         found = text.find(spelling.replaces, at)
         if found < 0:
-            raise DataError(_stray(sample, text, len(spellings)))
+            raise DataError(_stray(sample, text, len(spellings), placeholders))
         pieces += [text[at:found], spelling.text]
         at = found + len(spelling.replaces)
     return "".join([*pieces, text[at:]])
 
 
-def _stray(sample: Sample, text: str, items: int) -> str:
-    shown = len(re.findall(r"<\|(?:image|video)_pad\|>", text))
+def _stray(sample: Sample, text: str, items: int, placeholders: Sequence[str]) -> str:
+    shown = sum(text.count(name) for name in placeholders)
     return (
         f"sample {sample.id!r}: the rendered prompt has {shown} placeholders for {items} media items. The question "
         "must not contain the model's own vision tokens; mark pictures with <image> and clips with <video>."

@@ -28,11 +28,11 @@ class RowCache(DynamicCache):
         """`sizes` branches of each prompt, ordered by prompt. `room` is made as it is needed."""
         assert len(set(lengths.tolist())) == 1, "prompts of different lengths in one cache of states"
         rows = torch.arange(len(lengths), device=lengths.device)
-        self.reorder_cache(rows.repeat_interleave(sizes))
+        self.keep(rows.repeat_interleave(sizes))
 
     def keep(self, rows: Int[Tensor, " n"]) -> None:
         """Forget all branches but these."""
-        self.reorder_cache(rows)
+        self.reorder_cache(rows)  # type: ignore[arg-type]  # annotated with the class torch calls LongTensor
 
     def attend(self, query: Tensor, keys: Tensor, values: Tensor, *, layer: int, scale: float) -> Tensor:
         """[N, H, 1, d] queries against their own [N, heads, L, d] keys, all of them → [N, 1, H, d]."""

@@ -42,15 +42,18 @@ def test_edges_map_to_edges_and_points_round_trip(
     x, y = width * 0.3, height * 0.8
     assert view.to_original(*view.to_spoken(x, y)) == pytest.approx((x, y))
     assert view.to_spoken(*view.to_original(7.0, 3.0)) == pytest.approx((7.0, 3.0))
-    if FAMILIES[family].coordinates == "0-1000":
-        assert (view.spoken_width, view.spoken_height) == (1000, 1000)
+    fixed = {"0-1000": 1000, "0-1": 1}.get(FAMILIES[family].coordinates)
+    if fixed is not None:
+        assert (view.spoken_width, view.spoken_height) == (fixed, fixed)
     else:
         assert prompt.vision is not None
         _, rows, columns = prompt.vision.grids[0]
         assert (view.spoken_width, view.spoken_height) == (columns * 14, rows * 14)
 
 
-@pytest.mark.parametrize(("width", "height", "expected"), [(120, 90, (112, 84)), (5, 7, (56, 84)), (300, 20, (308, 28))])
+@pytest.mark.parametrize(
+    ("width", "height", "expected"), [(120, 90, (112, 84)), (5, 7, (56, 84)), (300, 20, (308, 28))]
+)
 def test_qwen2_5_vl_speaks_the_size_after_smart_resize(
     width: int, height: int, expected: tuple[int, int], family_models: dict[str, LoadedModel], tmp_path: Path
 ) -> None:
@@ -60,7 +63,7 @@ def test_qwen2_5_vl_speaks_the_size_after_smart_resize(
 
 
 def test_more_pixels_than_allowed_shrink_what_is_spoken(family_models: dict[str, LoadedModel], tmp_path: Path) -> None:
-    """The grid that was used counts, not the processor's defaults: 400 × 200 with at most 28² · 8 pixels is 112 × 56."""
+    """The grid that was used counts, not the defaults: 400 × 200 with at most 28² · 8 pixels is 112 × 56."""
     path = tmp_path / "wide.png"
     Image.new("RGB", (400, 200)).save(path)
     model = family_models["qwen2_5_vl"]
@@ -75,6 +78,7 @@ def test_all_families_mean_the_same_place(family_models: dict[str, LoadedModel],
     spoken = {name: view_of(model, 120, 90, tmp_path)[0].to_spoken(30, 45) for name, model in family_models.items()}
     assert spoken["qwen2_vl"] == spoken["qwen3_vl"] == (250, 500)
     assert spoken["qwen2_5_vl"] == (28, 42)
+    assert spoken["lfm2_vl"] == (0.25, 0.5)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -47,7 +47,7 @@ def test_text_follows_the_longest_axis() -> None:
     st.integers(0, 3),
 )
 def test_tokens_after_a_run_lie_beyond_all_before(items: list[tuple[int, int, int, int, int]], rest: int) -> None:
-    """Gaps of text, grids of any size and any step of time: positions of what follows exceed all so far, by 1 at first."""
+    """Gaps of text, grids of any size, any step of time: what follows begins 1 beyond the maximum so far."""
     runs, at = [], 0
     for gap, times, height, width, step in items:
         runs.append(Run(first=at + gap, times=tuple(step * k for k in range(times)), height=height, width=width))
