@@ -17,6 +17,8 @@ from mmrl.types import Answer, Completion, Media, Sample
 
 if TYPE_CHECKING:
     from mmrl.evaluation.result import EvaluationResult
+    from mmrl.policy.load import LoadedModel
+    from mmrl.policy.render import Renderer
 
 
 def evaluate_models(
@@ -79,11 +81,10 @@ def generate_answer(
 ) -> Completion:
     """`mmrl generate`: one completion about the given pictures, then clips.
 
-    Without `mode`, the form the model's run was trained in, else reasoning and answer. `on_text` gets the pieces as
-    they are written.
+    Media are shown, and without `mode` the form is asked for, as in the model's run; outside of one by the processor's
+    limits, and reasoning and answer. `on_text` gets the pieces as they are written.
     """
     from mmrl.policy.load import load_model
-    from mmrl.policy.render import Renderer
     from mmrl.rollout.engine import Sampling
     from mmrl.rollout.transformers_engine import TransformersEngine
 
@@ -100,9 +101,9 @@ def generate_answer(
         # The answer is what is being asked; only its type is used, to word the instruction.
         answer=Answer(type="choice", value="A") if choices else Answer(type="text", value=""),
     )
-    form = mode or _mode_of_model(model)
-    renderer = Renderer(loaded.processor, loaded.policy.family, loaded.policy.config, mode=form)  # type: ignore[arg-type]
+    renderer = _renderer_of_model(model, loaded, mode)
     prompts, dropped = renderer.render([sample])
+    renderer.close()
     if dropped:
         raise DataError(f"{dropped[0].detail}")
     engine = TransformersEngine(loaded.policy, loaded.processor.tokenizer, run_seed=seed)
@@ -127,11 +128,15 @@ def export_run(run: Path, out: Path, *, step: int | None = None) -> Path:
     return copy_model(chosen.folder, out)
 
 
-def _mode_of_model(model: str) -> str:
+def _renderer_of_model(path: str, model: LoadedModel, mode: str | None) -> Renderer:
+    from mmrl.policy.render import Renderer
+
     try:
-        return config_of_model(model).prompt.mode
+        config = config_of_model(path)
     except ConfigError:
-        return "think_answer"
+        form: Any = mode or "think_answer"
+        return Renderer(model.processor, model.policy.family, model.policy.config, mode=form)
+    return build.build_renderer(config if mode is None else changed(config, [f"prompt.mode={mode}"]), model)
 
 
 def copy_model(folder: Path, out: Path) -> Path:
