@@ -1,4 +1,5 @@
-"""Looking up every file that a manifest names, decoding every picture and the frames of every clip a model would see."""
+"""Looking up every file that a manifest names; decoding every picture, and of every clip the frames a model would see.
+"""
 
 from __future__ import annotations
 

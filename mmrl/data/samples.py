@@ -199,10 +199,17 @@ def _check_marks(question: str, media: tuple[Media, ...]) -> None:
     images, videos = question.count("<image>"), question.count("<video>")
     held_images = sum(item.type == "image" for item in media)
     held_videos = len(media) - held_images
+    marks = re.findall("<image>|<video>", question)
+    kinds = ["<image>" if item.type == "image" else "<video>" for item in media]
     if (images or videos) and (images, videos) != (held_images, held_videos):
         raise DataError(
             f"the question marks {images} × <image> and {videos} × <video>, but media has {held_images} image(s) and "
             f"{held_videos} video(s); give each item one mark, or none (then media come first)"
+        )
+    if marks and marks != kinds:
+        raise DataError(
+            f"the question's marks stand in the order {' '.join(marks)}, media in the order {' '.join(kinds)}, and each "
+            f"mark means the next item; list media in the order of the marks"
         )
 
 
