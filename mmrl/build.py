@@ -212,15 +212,17 @@ def evaluate_policy(
 ) -> EvaluationResult:
     """A model's evaluation on samples with the config's rewards."""
     from mmrl.evaluation.evaluate import evaluate
+    from mmrl.policy.forms import FORMS
     from mmrl.rewards.answer import find_answer
 
+    tag = FORMS[config.prompt.mode].answer_tag
     return evaluate(
         samples[: config.evaluation.limit],
         render=renderer.render,
         engine=build_engine(config, model),
         scorer=scorer,
         settings=evaluation_settings(config, sampled=sampled),
-        answer_of=lambda text: find_answer(text).valid,
+        answer_of=lambda text: find_answer(text, tag).valid,
         progress=progress,
     )
 

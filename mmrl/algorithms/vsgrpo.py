@@ -7,9 +7,19 @@ paper's equation has one ratio per sequence, not normalised by length; the code 
 which is the default here: `ratio: {type: sequence, length_normalized: false}` is the equation. With one update per
 rollout batch the two have the same gradient direction per token.
 
-β = 1e-4 is the paper's; its ε is not given, 0.2 is GRPO's. Beyond the loss, vsGRPO is 14 rollouts per question, LoRA,
-three prompt modes and their rewards (words by match, numbers by relative error); those are the run's, not the
-learner's.
+β = 1e-4 is the paper's; its ε is not given, 0.2 is GRPO's. The rest of vsGRPO is the run's:
+
+    prompt:  {mode: think}          think · observe (with tags: [observe, answer]) · vanilla (no tags, no format reward)
+    rewards: words   [{name: text_exact}, {name: format}]
+             numbers [{name: symmetric_relative}, {name: format}]
+    rollout: {group_size: 14, temperature: 1}
+    train:   {learning_rate: 1e-5, lora: {rank: 16}}
+
+14 rollouts, temperature 1 and LoRA with a learning rate of 1e-5 (2B; 5e-6 for 7B) are the paper's, the rank is not
+given. Numbers are judged by δ = |said − gold| / min(said, gold); how δ becomes a reward is not published: max(0, 1 − δ)
+is ours, e^{−δ} (`options: {shape: exp}`) and VSI-Bench's `mra` are others. In observe mode the paper saw empty tag pairs
+earn the format reward: the strict `format` here wants each tag once, with something in it. The paper's final models
+are the vanilla ones: `prompt: {mode: vanilla}`, rewards with `options: {answer_tag: ""}` and without `format`.
 """
 
 from dataclasses import replace

@@ -16,6 +16,9 @@ class Mode(StrEnum):
 
     THINK_ANSWER = "think_answer"
     ANSWER = "answer"
+    THINK = "think"
+    OBSERVE = "observe"
+    VANILLA = "vanilla"
 
 
 def generate(

@@ -17,6 +17,7 @@ from mmrl.config.schema import (
     DataConfig,
     EvaluationConfig,
     ModelConfig,
+    PromptConfig,
     RewardConfig,
     RolloutConfig,
     RunConfig,
@@ -136,6 +137,33 @@ def _reward_mistakes(config: RewardConfig) -> Iterator[tuple[str, str]]:
             yield "options", str(error)
 
 
+def rewards_ask_for_the_prompt_s_form(
+    prompt: PromptConfig, rewards: Mapping[str, tuple[RewardConfig, ...]]
+) -> Iterator[Mistake]:
+    from mmrl.policy.forms import FORMS
+    from mmrl.rewards.catalog import REWARDS
+
+    form = FORMS[prompt.mode]
+    for task, rewards_of_task in rewards.items():
+        for index, reward in enumerate(rewards_of_task):
+            function = REWARDS[reward.name].function if reward.name in REWARDS else None
+            at = ("rewards", task, index)
+            if reward.name == "format":
+                tags = tuple(reward.options.get("tags", getattr(function, "tags", ())))
+                if not form.tags:
+                    yield (*at, "name"), f"prompt.mode {prompt.mode} asks for no form, so format never pays; remove it"
+                elif tags != form.tags:
+                    wanted = ", ".join(form.tags)
+                    yield (
+                        at,
+                        f"format wants {list(tags)}, and prompt.mode {prompt.mode} asks for [{wanted}]: set "
+                        + (f"options: {{tags: [{wanted}]}}"),
+                    )
+            elif not form.answer_tag and reward.options.get("answer_tag", getattr(function, "answer_tag", "")):
+                text = f"prompt.mode {prompt.mode} asks for no tags, so that {reward.name} finds no answer: set "
+                yield at, text + 'options: {answer_tag: ""}'
+
+
 def recipe_is_sound(data: DataConfig) -> Iterator[Mistake]:
     from mmrl.data.recipe_file import load_recipe
 
@@ -187,6 +215,7 @@ CHECKS: tuple[Check, ...] = (
     Check(("model",), tiny_model_has_whole_heads),
     Check(("data",), recipe_is_sound),
     Check(("rewards",), rewards_can_be_built),
+    Check(("prompt", "rewards"), rewards_ask_for_the_prompt_s_form),
     Check(("sft",), warmup_ends_within_cold_start),
     Check(("algorithm",), algorithm_can_be_built),
     Check(("train",), warmup_ends_within_training),

@@ -97,8 +97,10 @@ class DataConfig(Section):
 
 
 class PromptConfig(Section):
-    mode: Literal["think_answer", "answer"] = Field(
-        "think_answer", description="which form is asked for: reasoning and answer in tags, or the answer alone"
+    mode: Literal["think_answer", "answer", "think", "observe", "vanilla"] = Field(
+        "think_answer",
+        description="which form is asked for: reasoning and answer in tags, the answer alone in its tag; "
+        "or vsGRPO's three: step by step, observations first, no tags at all",
     )
     system: str | None = Field(None, description="system message; default: none")
 

@@ -53,7 +53,7 @@ class PromptEntry(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    mode: Literal["think_answer", "answer"] = "think_answer"
+    mode: Literal["think_answer", "answer", "think", "observe", "vanilla"] = "think_answer"
 
 
 class Recipe(BaseModel):

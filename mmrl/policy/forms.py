@@ -8,7 +8,7 @@ from typing import Literal
 from mmrl.errors import DataError
 from mmrl.types import Sample
 
-Mode = Literal["think_answer", "answer"]
+Mode = Literal["think_answer", "answer", "think", "observe", "vanilla"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,14 +17,34 @@ class Form:
 
     instruction: str  # closes the question
     target: str  # a completion in this form, with {thought} and {answer}
+    tags: tuple[str, ...]  # what the `format` reward should ask for, in order; empty: there is no form to keep
+    answer_tag: str = "answer"  # where rewards and evaluation find the answer; empty: all of the completion
 
 
 FORMS: dict[Mode, Form] = {
     "think_answer": Form(
         instruction="Think inside <think></think>, then give {what} inside <answer></answer>.",
         target="<think>{thought}</think><answer>{answer}</answer>",
+        tags=("think", "answer"),
     ),
-    "answer": Form(instruction="Give {what} inside <answer></answer>.", target="<answer>{answer}</answer>"),
+    "answer": Form(
+        instruction="Give {what} inside <answer></answer>.", target="<answer>{answer}</answer>", tags=("answer",)
+    ),
+    # The three of vsGRPO, arXiv:2504.00883 §4.1, in words of our own.
+    "think": Form(
+        instruction=("Think about it step by step inside <think></think>. Then give {brief} inside <answer></answer>."),
+        target="<think>{thought}</think><answer>{answer}</answer>",
+        tags=("think", "answer"),
+    ),
+    "observe": Form(
+        instruction=(
+            "Observe what is shown and note what helps to answer inside <observe></observe>. "
+            "Then give {brief} inside <answer></answer>."
+        ),
+        target="<observe>{thought}</observe><answer>{answer}</answer>",
+        tags=("observe", "answer"),
+    ),
+    "vanilla": Form(instruction="Reply with {brief} and nothing else.", target="{answer}", tags=(), answer_tag=""),
 }
 
 # What is asked for, by answer type.
@@ -42,13 +62,18 @@ _ASKED = {
 }
 
 
+# The same for forms that ask for few words.
+_BRIEF = _ASKED | {"text": "an answer of one or two words", "math": "the result alone"}
+
+
 def question_text(sample: Sample, mode: Mode) -> str:
     """The question, its options by letter, and what form the answer takes."""
+    kind = sample.answer.type
     lines = [sample.question]
     if sample.choices:
         lines.append("Options:")
         lines.extend(f"{letter(i)}. {choice}" for i, choice in enumerate(sample.choices))
-    lines.append(FORMS[mode].instruction.format(what=_ASKED[sample.answer.type]))
+    lines.append(FORMS[mode].instruction.format(what=_ASKED[kind], brief=_BRIEF[kind]))
     return "\n".join(lines)
 
 

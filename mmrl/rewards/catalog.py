@@ -16,12 +16,13 @@ from mmrl.rewards.iou_set import BoxSet
 from mmrl.rewards.judge import Judge
 from mmrl.rewards.length import CosineLength, LengthBand, SoftOverlong
 from mmrl.rewards.mathematics import Math
-from mmrl.rewards.number import MeanRelativeAccuracy, Number, Relative
+from mmrl.rewards.number import MeanRelativeAccuracy, Number, Relative, SymmetricRelative
 from mmrl.rewards.ordering import Ordering
 from mmrl.rewards.point import PointDistance, PointInBox
 from mmrl.rewards.repetition import Repetition
 from mmrl.rewards.reward import Reward
 from mmrl.rewards.spans import SpanSet, TemporalIoU
+from mmrl.rewards.steps import Steps
 from mmrl.rewards.text import EditDistance, Rouge, TextExact, WordErrorRate
 from mmrl.types import AnswerType, Completion, Sample, Score
 
@@ -52,6 +53,12 @@ REWARDS: dict[str, Reward] = {
     "relative": Reward(
         function=Relative(),
         summary="1 minus the relative error of a number (Video-R1)",
+        kind="accuracy",
+        answers=("number",),
+    ),
+    "symmetric_relative": Reward(
+        function=SymmetricRelative(),
+        summary="1 minus a number's error relative to the smaller of said and gold (vsGRPO)",
         kind="accuracy",
         answers=("number",),
     ),
@@ -180,6 +187,11 @@ REWARDS: dict[str, Reward] = {
     "agreement": Reward(
         function=Agreement(),
         summary="the reasoning ends at the answer that is given",
+        kind="shaping",
+    ),
+    "steps": Reward(
+        function=Steps(),
+        summary="the reasoning follows the known steps, for samples that list them",
         kind="shaping",
     ),
     "length": Reward(

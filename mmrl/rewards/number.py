@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from mmrl.errors import ConfigError, RewardError
 from mmrl.rewards.answer import answer_text
@@ -86,6 +87,36 @@ class Relative:
 
     def verify(self, sample: Sample) -> None:
         verify_number(sample, "relative")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SymmetricRelative:
+    """From vsGRPO's error δ = |said − gold| / min(said, gold), arXiv:2504.00883 §4.1: half and double are as wrong.
+
+    The paper does not say how δ becomes a reward. Ours, a choice: `shape` "linear" max(0, 1 − δ), or "exp" e^{−δ};
+    mean relative accuracy (`mra`) is another. Where said or gold is not positive, only equality pays.
+    """
+
+    shape: Literal["linear", "exp"] = "linear"
+    answer_tag: str = "answer"
+
+    def __post_init__(self) -> None:
+        if self.shape not in ("linear", "exp"):
+            raise ConfigError(f"reward 'symmetric_relative': shape is {self.shape!r}; it must be 'linear' or 'exp'.")
+
+    def __call__(self, completion: Completion, sample: Sample) -> Score:
+        gold = gold_number(sample, "symmetric_relative")
+        said = stated_value(completion, sample, self.answer_tag, gold)
+        if said is None:
+            return Score(value=0.0, details={"answer": None})
+        if min(said, gold) <= 0 or not math.isfinite(said):
+            return Score(value=float(said == gold), details={"answer": said})
+        error = abs(said - gold) / min(said, gold)
+        value = max(0.0, 1.0 - error) if self.shape == "linear" else math.exp(-error)
+        return Score(value=value, details={"answer": said, "error": error})
+
+    def verify(self, sample: Sample) -> None:
+        verify_number(sample, "symmetric_relative")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

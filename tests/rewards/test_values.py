@@ -35,6 +35,19 @@ def test_mean_relative_accuracy_of_gold_four(number: float, value: float) -> Non
     assert score("mra", said(str(number)), sample("number", NUMBER)).value == pytest.approx(value)
 
 
+def test_vsgrpo_s_relative_error_is_the_same_for_half_and_double() -> None:
+    """Gold 4, δ = 0, 1/9, 1/3, 1.5; as worked in the reference. Then 2 and 8: δ = 1."""
+    four = sample("number", 4.0)
+    found = worth("symmetric_relative", four, "4", "3.6", "3", "10", "2", "8", "-4", "none")
+    assert found == pytest.approx([1.0, 0.888889, 0.666667, 0.0, 0.0, 0.0, 0.0, 0.0], abs=1e-6)
+    values = [score("symmetric_relative", said(a), four, shape="exp").value for a in ("2", "8", "6")]
+    assert values == pytest.approx([math.exp(-1), math.exp(-1), math.exp(-0.5)])
+    zero = sample("number", 0.0)
+    assert worth("symmetric_relative", zero, "0", "1") == [1.0, 0.0]
+    with pytest.raises(ConfigError, match="'linear' or 'exp'"):
+        score("symmetric_relative", said("4"), four, shape="square")
+
+
 def test_mean_relative_accuracy_at_equality_zero_and_below() -> None:
     assert mean_relative_accuracy(3, 4, strict=True) == 0.5  # relative error 0.25 does not count at θ = 0.75
     assert mean_relative_accuracy(0, 0) == 1.0
