@@ -55,7 +55,7 @@ def decontaminate_manifest(
 ) -> Report:
     """Writes the samples of `path` that share nothing with the manifests `against`."""
     bar, how, words = progress or SilentProgress(), match or MediaMatch(), text or TextMatch()
-    keys = Keys(near_text=words.near is not None)
+    keys = Keys(question=True, near_text=words.near is not None)
     named = named_rows([Path(path), *map(Path, against)], keys, how, bar)
     scan = named.scan
     output, reason, names = verdict_of(scan, [*REASONS, *named.reasons])

@@ -47,7 +47,7 @@ def dedup_manifests(
         raise ConfigError(f"--near-text is {near_text:g}; give a share above 0 and up to 1. 0.8 is cautious")
     bar, how = progress or SilentProgress(), match or MediaMatch()
     files = [Path(path) for path in paths]
-    named = named_rows(files, Keys(near_text=near_text is not None), how, bar)
+    named = named_rows(files, Keys(asked=True, near_text=near_text is not None), how, bar)
     scan = named.scan
     output, reason, names = verdict_of(scan, [*(r + a for a in ("", ACROSS) for r in REASONS), *named.reasons])
     output[scan.sound] = scan.file[scan.sound]

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from mmrl.curation.scan import Extracted, Scan, mixed, number_of
 from mmrl.types import Answer, Sample
 
 Numbers = NDArray[np.uint64]
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_option = lru_cache(maxsize=1 << 14)(normalized)  # options repeat from row to row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,16 +27,19 @@ class Keys:
     """The extract of `dedup`, `decontaminate` and `split`; only what is asked for is computed."""
 
     media: bool = True  # which files, and their paths as `extra`
+    asked: bool = False  # question with options, and answer
+    question: bool = False  # the question in lower case
     near_text: bool = False  # what two samples whose questions are merely alike must share, and the signatures
     group: str = ""  # a metadata key
     strata: bool = False  # task, answer type and, of one-letter answers, the letter
 
     def __call__(self, samples: Sequence[Sample]) -> Extracted:
-        columns: dict[str, NDArray[Any]] = {
-            "question": _numbers(" ".join(s.question.split()).casefold() for s in samples),
-            "asked": _numbers("\0".join((" ".join(s.question.split()), *s.choices)) for s in samples),
-            "answer": _numbers(answer_text(s.answer) for s in samples),
-        }
+        columns: dict[str, NDArray[Any]] = {}
+        if self.question:
+            columns["question"] = _numbers(" ".join(s.question.split()).casefold() for s in samples)
+        if self.asked:
+            columns["asked"] = _numbers("\0".join((" ".join(s.question.split()), *s.choices)) for s in samples)
+            columns["answer"] = _numbers(answer_text(s.answer) for s in samples)
         flat: dict[str, NDArray[Any]] = {}
         extra = None
         if self.media:
@@ -64,17 +70,20 @@ class Keys:
 
 def answer_text(answer: Answer) -> str:
     """Equal for answers that mean the same; a set of letters has no order."""
+    if answer.type == "choice":
+        return f"choice {answer.value}"
     value = sorted(answer.value) if answer.type == "choices" else answer.value
     return json.dumps([answer.type, value, answer.unit, answer.space], ensure_ascii=False)
 
 
 def _bag(sample: Sample) -> str:
     """Right answer in words, options in any order, and every number of the question: near is not another number."""
-    answer = answer_text(sample.answer)
-    if sample.choices and sample.answer.type in ("choice", "choices"):
-        answer = json.dumps(sorted(normalized(sample.choices[ord(letter) - 65]) for letter in sample.answer.value))
-    numbers = sorted(re.findall(r"\d+(?:\.\d+)?", sample.question))
-    return "\0".join((answer, *sorted(normalized(choice) for choice in sample.choices), "\1", *numbers))
+    options = [_option(choice) for choice in sample.choices]
+    if options and sample.answer.type in ("choice", "choices"):
+        answer = "\2".join(sorted(options[ord(letter) - 65] for letter in sample.answer.value))
+    else:
+        answer = answer_text(sample.answer)
+    return "\0".join((answer, *sorted(options), "\1", *sorted(_NUMBER.findall(sample.question))))
 
 
 def _numbers(texts: Any) -> Numbers:

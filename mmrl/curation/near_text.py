@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from mmrl.curation.scan import mixed
 
 BANDS, ROWS = 16, 4
+_TOGETHER = 256  # texts: what is computed at a time fits the processor's cache
 GRAM = 5  # bytes of a piece
 MOST_COMPARED = 32  # texts that stay, of one band, that a text is compared with: bounds the work on templates
 _MULTIPLIERS = np.random.Generator(np.random.PCG64(0)).integers(1, 2**63, size=BANDS * ROWS, dtype=np.uint64) | 1
@@ -42,8 +43,11 @@ def overlap(a: str, b: str) -> float:
 
 def signatures(texts: Sequence[str]) -> NDArray[np.uint32]:
     """[texts, BANDS]: one number a band."""
-    if not texts:
-        return np.zeros((0, BANDS), dtype=np.uint32)
+    made = [_signatures(texts[first : first + _TOGETHER]) for first in range(0, len(texts), _TOGETHER)]
+    return np.concatenate([np.zeros((0, BANDS), dtype=np.uint32), *made])
+
+
+def _signatures(texts: Sequence[str]) -> NDArray[np.uint32]:
     contents = [_bytes(text) for text in texts]
     whole = np.frombuffer(b"".join(contents) + b"\0" * GRAM, dtype=np.uint8).astype(np.uint64)
     grams = np.zeros(len(whole) - GRAM, dtype=np.uint64)

@@ -27,6 +27,9 @@ def dropped_file(out: Path) -> Path:
     return out.with_name(f"{out.stem}.dropped.jsonl")
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
+
+
 class Outputs:
     """Several files that grow together. With `dry_run`, bytes are counted as written and go nowhere."""
 
@@ -75,7 +78,7 @@ def opened(paths: Iterable[Path], *, dry_run: bool) -> Iterator[Outputs]:
 
 
 def json_line(row: Mapping[str, object]) -> bytes:
-    return (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8")
+    return (_ENCODER.encode(row) + "\n").encode("utf-8")
 
 
 def ranked(counts: Mapping[str, int]) -> dict[str, int]:

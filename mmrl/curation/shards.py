@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mmrl.curation.plain import plain_sample
 from mmrl.data.jsonl import check_readable, parse_json
 from mmrl.data.samples import examine_row
 from mmrl.errors import DataError
@@ -103,6 +104,9 @@ def read_row(raw: bytes, *, line: int, start: int, root: Path) -> Row | None:
         fields = parse_json(text)
     except DataError as error:
         return Row(line, start, raw, None, None, [str(error)])
+    plain = plain_sample(fields, str(root))
+    if plain is not None:
+        return Row(line, start, raw, fields, plain, [])
     sample, defects = examine_row(fields, root=root)
     return Row(line, start, raw, fields, sample if not defects else None, defects)
 

@@ -12,7 +12,6 @@ from mmrl.atomic import write_atomically
 from mmrl.errors import DataError, nearest
 
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
-_NESTED = (dict, list)
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[int, Any | DataError]]:
@@ -48,7 +47,7 @@ def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 def parse_json(text: str) -> Any:
     """One JSON value. Refuses NaN, infinities, a key given twice and half characters, which `json` lets through."""
     try:
-        value = _decoded(text)
+        value = _DECODER.decode(text)
         if "\\ud" in text or "\\uD" in text:
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except DataError:
@@ -62,25 +61,6 @@ def parse_json(text: str) -> Any:
     except ValueError as error:  # an integer of thousands of digits
         raise DataError(f"a number cannot be read ({error}); write it as text or drop it") from None
     return value
-
-
-def _decoded(text: str) -> Any:
-    """The value, with no key given twice.
-
-    None is if `":` occurs as often as the value has keys, as each key ends so; that is quick to see. Otherwise, and
-    where white space may stand before a colon, every object is looked at.
-    """
-    if " :" not in text and "\t:" not in text:
-        value = _DECODER.decode(text)
-        if text.count('":') == _keys(value):
-            return value
-    return _CLOSE_DECODER.decode(text)
-
-
-def _keys(value: Any) -> int:
-    if type(value) is dict:
-        return len(value) + sum([_keys(item) for item in value.values() if type(item) in _NESTED])
-    return sum([_keys(item) for item in value if type(item) in _NESTED]) if type(value) is list else 0
 
 
 def check_readable(path: Path) -> None:
@@ -124,5 +104,5 @@ def _finite(text: str) -> float:
     return value
 
 
-_DECODER = json.JSONDecoder(parse_constant=_no_number, parse_float=_finite)
-_CLOSE_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_number, parse_float=_finite)
+# Made once: `json.loads` makes one a call, which takes longer than reading a row.
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_number, parse_float=_finite)

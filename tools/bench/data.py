@@ -54,7 +54,7 @@ def _row(number: int, scene: int, again: bool) -> str:
 
 
 def measured(arguments: Sequence[str]) -> tuple[float, float, float, str]:
-    """(seconds, seconds of processor time, peak GiB of the process and its descendants, what it printed) of one `mmrl` command."""
+    """(seconds, processor seconds, peak GiB of the process and its descendants, output) of one `mmrl` command."""
     began, before = time.perf_counter(), processor_seconds()
     command = [sys.executable, "-m", "mmrl", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -122,9 +122,8 @@ def manifest_verbs(folder: Path, rows: int, workers: int) -> None:
             raise SystemExit(f"dedup should leave {rows - repeats} rows:\n{printed}")
         total, highest = total + seconds, max(highest, peak)
     verdict = "within" if total <= LIMIT_SECONDS and highest <= LIMIT_GIB else "beyond"
-    print(
-        f"{'together':<10} {total:8.1f} {'':>9} {'':>9} {highest:9.2f}  ({verdict} {LIMIT_SECONDS:g} s and {LIMIT_GIB:g} GiB)"
-    )
+    limits = f"{verdict} {LIMIT_SECONDS:g} s and {LIMIT_GIB:g} GiB"
+    print(f"{'together':<10} {total:8.1f} {'':>9} {'':>9} {highest:9.2f}  ({limits})")
 
 
 def decoding(folder: Path, pictures: int, clips: int, workers: int) -> None:
