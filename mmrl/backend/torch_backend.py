@@ -6,6 +6,7 @@ import copy
 import math
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -106,9 +107,7 @@ class TorchBackend:
         differ = torch.zeros(count, width, device=self._device) if disagreement else None
         sizes = torch.tensor([len(g.rollouts) for g in groups], device=self._device)
         group = torch.arange(len(groups), device=self._device).repeat_interleave(sizes)
-        # Groups that are compared within themselves must be whole, however long their row becomes.
-        whole = micro_batches(split_groups(groups, sys.maxsize), self._micro_batch_tokens)
-        passes = whole if disagreement else self._cheapest(groups)
+        passes = self._whole(groups) if disagreement else self._cheapest(groups)
         policy.features.begin_pass(map(_digests, passes))
         for parts in passes:
             packed = self._pack(parts)
@@ -138,6 +137,13 @@ class TorchBackend:
         together = micro_batches(split_groups(groups, budget), budget)
         kernel, shape = self.policy.kernel, DecoderShape.of(self.policy.config)
         return min(together, alone, key=lambda passes: pass_cost(passes, kernel, shape))
+
+    def _whole(self, groups: Sequence[RolloutGroup]) -> list[list[Part]]:
+        """For what compares a group's completions: every group in one micro-batch, however long its rows become."""
+        if self.policy.family.packs:
+            return micro_batches(split_groups(groups, sys.maxsize), self._micro_batch_tokens)
+        parts = iter(split_groups(groups, sys.maxsize, most_branches=1))
+        return [list(islice(parts, len(group.rollouts))) for group in groups]
 
     def _finish_gradients(self) -> None:
         """Carry through the tower what several micro-batches owe it for a picture they share."""
