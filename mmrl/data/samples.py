@@ -208,8 +208,8 @@ def _check_marks(question: str, media: tuple[Media, ...]) -> None:
         )
     if marks and marks != kinds:
         raise DataError(
-            f"the question's marks stand in the order {' '.join(marks)}, media in the order {' '.join(kinds)}, and each "
-            f"mark means the next item; list media in the order of the marks"
+            f"the question's marks stand in the order {' '.join(marks)}, media in the order {' '.join(kinds)}, and "
+            f"each mark means the next item; list media in the order of the marks"
         )
 
 

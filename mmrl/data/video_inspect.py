@@ -10,8 +10,8 @@ from typing import BinaryIO
 
 from mmrl.data.video_info import ClipInfo, ClipTrouble
 
-# Containers whose time stamps decord seeks by correctly. In AVI it returned other frames than asked.
-DECORD_CONTAINERS = ("mov", "mp4", "matroska", "webm")
+# Containers that store when each frame is shown. Elsewhere (AVI) times are made up, and frames found by counting only.
+TIMED_CONTAINERS = ("mov", "mp4", "matroska", "webm")
 
 
 def inspect_clip(path: str) -> ClipInfo:
@@ -43,7 +43,8 @@ def inspect_clip(path: str) -> ClipInfo:
     if not packets:
         raise ClipTrouble("corrupt video", "has a video stream without a single frame")
     stamps = [stamp for stamp, _ in packets if stamp is not None]
-    told_apart = len(set(stamps)) == len(packets) and unit > 0
+    timed = bool(set(formats) & set(TIMED_CONTAINERS))
+    told_apart = timed and len(set(stamps)) == len(packets) and unit > 0
     if rate <= 0:
         rate = (len(packets) - 1) / ((max(stamps) - min(stamps)) * unit) if told_apart and len(packets) > 1 else 1.0
     order = sorted(range(len(packets)), key=lambda i: stamps[i]) if told_apart else list(range(len(packets)))
@@ -65,7 +66,7 @@ def inspect_clip(path: str) -> ClipInfo:
 
 def _avoid_decord(formats: list[str], packets: list[tuple[int | None, bool]], told_apart: bool) -> str:
     """decord 0.6 finds frames by key frame and time stamp, which goes wrong in the cases named here."""
-    if not set(formats) & set(DECORD_CONTAINERS):
+    if not set(formats) & set(TIMED_CONTAINERS):
         return f"it returns other frames than asked from {formats[0]} files"
     if not told_apart:
         return "it returns other frames than asked where frames have no time stamps of their own"
