@@ -78,9 +78,9 @@ def build(
 def convert(
     format_: Annotated[
         str,
-        typer.Argument(metavar="FORMAT", help="video-r1, vlm-r1 or seed-bench-r1.", show_default=False),
+        typer.Argument(metavar="FORMAT", help="One of the formats below.", show_default=False),
     ],
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="JSON list or JSON lines.", show_default=False)],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="JSON, JSONL, CSV, text, Parquet or a folder.")],
     out: Annotated[Path, typer.Option("--out", metavar="FILE.jsonl", help="Manifest to write.", show_default=False)],
     media: Annotated[
         Path | None,
@@ -90,6 +90,13 @@ def convert(
     """Turn another project's data set into a manifest.
 
     Rows that cannot become a sample are left out, each with the reason. Media are not opened: follow with `validate`.
+    Rows that hold their pictures themselves (Parquet, tar) need a recipe: docs/data_recipes.md.
+
+    \b
+    Formats:
+      video-r1  vlm-r1  seed-bench-r1  vsi  spans (Charades-STA, ActivityNet)
+      geometry3k  r1-v (GEOQA, CLEVR)  screenspot  chartqa  mathvista  mmmu
+      sharegpt (LLaMA-Factory, LLaVA)  trl  columns (any table)
 
     \b
     Examples:

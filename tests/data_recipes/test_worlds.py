@@ -160,3 +160,12 @@ def test_more_rows_leave_the_others_as_they_were(name, tmp_path):
     many = told(samples(name, "train"))
     assert len(few) == 24
     assert few.items() <= many.items()
+
+
+def test_the_steps_of_a_walk_are_the_gold_reasoning():
+    from mmrl.rewards.catalog import score
+
+    for sample in samples("steps", "test"):
+        told = gold_completion(sample, reasoning=str(sample.metadata["reasoning"]))
+        assert score("steps", told, sample).value == 1.0
+        assert sample.choices["ABCD".index(sample.answer.value)] == sample.metadata["steps"][-1]

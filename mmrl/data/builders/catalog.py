@@ -15,12 +15,17 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
+from mmrl.data.builders.converted import ConvertedOptions, build_converted
 from mmrl.data.builders.digits import DigitsOptions, build_digits
 from mmrl.data.builders.worlds.attribute import AttributeOptions, build_attribute
 from mmrl.data.builders.worlds.charts import ChartOptions, build_charts
+from mmrl.data.builders.worlds.clips import ClipOptions, build_clips
 from mmrl.data.builders.worlds.counting import CountingOptions, build_counting
 from mmrl.data.builders.worlds.grounding import GroundingOptions, build_grounding
+from mmrl.data.builders.worlds.photographs import PhotographOptions, build_photographs
 from mmrl.data.builders.worlds.reading import ReadingOptions, build_reading
+from mmrl.data.builders.worlds.room import RoomOptions, build_room
+from mmrl.data.builders.worlds.steps import StepOptions, build_steps
 from mmrl.data.source import Source
 
 
@@ -36,9 +41,14 @@ class Builder:
 
 BUILDERS: Mapping[str, Builder] = {
     "digits": Builder(options=DigitsOptions, build=build_digits, revision=1),
+    "converted": Builder(options=ConvertedOptions, build=build_converted, revision=1),
     "counting": Builder(options=CountingOptions, build=build_counting, revision=1, generates=True),
     "attribute": Builder(options=AttributeOptions, build=build_attribute, revision=1, generates=True),
     "grounding": Builder(options=GroundingOptions, build=build_grounding, revision=1, generates=True),
     "reading": Builder(options=ReadingOptions, build=build_reading, revision=1, generates=True),
     "charts": Builder(options=ChartOptions, build=build_charts, revision=1, generates=True),
+    "clips": Builder(options=ClipOptions, build=build_clips, revision=1, generates=True),
+    "room": Builder(options=RoomOptions, build=build_room, revision=1, generates=True),
+    "photographs": Builder(options=PhotographOptions, build=build_photographs, revision=1, generates=True),
+    "steps": Builder(options=StepOptions, build=build_steps, revision=1, generates=True),
 }

@@ -114,7 +114,13 @@ def scatter(
 
 
 def draw(things: Sequence[Thing], *, size: int, hard: bool, dice: random.Random) -> Image:
-    """The picture. Hard ones have a ground of their own with faint lines, so that colours are harder to cut out."""
+    """The picture. Hard ones have a ground with faint lines, so that shapes are harder to cut out."""
+    behind = ground(size=size, hard=hard, dice=dice)
+    return paint(behind, things, shades=[dice.uniform(0.88, 1.0) for _ in things])
+
+
+def ground(*, size: int, hard: bool, dice: random.Random) -> Image:
+    """What lies behind the things; finer than the picture, for `paint`."""
     from PIL import Image, ImageDraw
 
     side = size * _FINER
@@ -124,8 +130,17 @@ def draw(things: Sequence[Thing], *, size: int, hard: bool, dice: random.Random)
         ends = [dice.uniform(0, side) for _ in range(4)]
         grey = dice.randint(185, 225)
         pen.line(ends, fill=(grey, grey, grey), width=max(1, round(0.008 * side)))
-    for thing in things:
-        shade = dice.uniform(0.88, 1.0)
+    return picture
+
+
+def paint(behind: Image, things: Sequence[Thing], *, shades: Sequence[float]) -> Image:
+    """The things on a copy of a `ground`, at the picture's size; shades: 1 is the colour itself, less is darker."""
+    from PIL import Image, ImageDraw
+
+    picture = behind.copy()
+    pen = ImageDraw.Draw(picture)
+    for thing, shade in zip(things, shades, strict=True):
         fill = tuple(round(value * shade) for value in COLOURS[thing.colour])
         pen.polygon([(x * _FINER, y * _FINER) for x, y in thing.outline], fill=fill)
+    size = behind.width // _FINER
     return picture.resize((size, size), Image.Resampling.BOX)
