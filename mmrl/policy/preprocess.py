@@ -152,7 +152,7 @@ class Preprocessor:
             chosen.append((plan, size))
             return plan.frames
 
-        decoded = self._clips.read(media.path, choose, lambda frames: _resized(frames, chosen[0][1]))
+        decoded = self._clips.read(media.path, choose, lambda frames: resized(frames, chosen[0][1]))
         return _Shown(
             frames=torch.cat(decoded.pieces),
             plan=chosen[0][0],
@@ -188,7 +188,7 @@ class Preprocessor:
                     "frames of different sizes",
                     f"has {image.width}×{image.height} pixels, the frames before it {original[0]}×{original[1]}",
                 )
-            pieces.append(_resized(np.asarray(image)[None], size))
+            pieces.append(resized(np.asarray(image)[None], size))
         assert original is not None
         step = (numbers[-1] - numbers[0]) / (len(numbers) - 1) if len(numbers) > 1 else 1.0
         return _Shown(
@@ -203,7 +203,7 @@ class Preprocessor:
         )
 
 
-def _resized(frames: NDArray[np.uint8], size: tuple[int, int]) -> Tensor:
+def resized(frames: NDArray[np.uint8], size: tuple[int, int]) -> Tensor:
     """[n, H, W, 3] → [n, 3, h, w] uint8, as qwen-vl-utils does it: bicubic, antialiased."""
     width, height = size
     tensor = torch.from_numpy(frames.copy() if not frames.flags.writeable else frames).permute(0, 3, 1, 2)
