@@ -60,7 +60,7 @@ class Counts:
         self._images = 0
         self._patches.clear()
         self._tokens.clear()
-        for module in [m for m in gc.get_objects() if isinstance(m, nn.Module)]:
+        for module in [m for m in gc.get_objects() if issubclass(type(m), nn.Module)]:
             if TOWER in type(module).__name__:
                 self._handles.append(module.register_forward_pre_hook(self._tower, with_kwargs=True))
             elif DECODER in type(module).__name__:

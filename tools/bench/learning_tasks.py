@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,8 @@ def disks(config: Config, folder: Path, progress: Progress) -> tuple[Path, Path]
     return write_disks(folder / "train", count=1200, seed=1), write_disks(folder / "held_out", count=300, seed=2)
 
 
+DISKS = ("sft.samples=1200", 'sft.thoughts=["It looks {answer}."]')
+
 TASKS: dict[str, Task] = {
     "digits": Task(
         title="handwritten digits, 4 visual tokens",
@@ -69,8 +71,8 @@ TASKS: dict[str, Task] = {
     "disks": Task(
         title="colours of disks, 256 visual tokens",
         data=disks,
-        cold_start=("sft.samples=120", "sft.steps=60", "sft.samples_per_step=8", 'sft.thoughts=["It looks {answer}."]'),
-        ceiling=("sft.samples=1200", "sft.steps=200", "sft.samples_per_step=16", 'sft.thoughts=["It looks {answer}."]'),
+        cold_start=(*DISKS, "sft.steps=100", "sft.samples_per_step=8"),
+        ceiling=(*DISKS, "sft.steps=250", "sft.samples_per_step=16"),
         goal=None,
         prompts=8,
         group_size=8,
@@ -95,7 +97,7 @@ def prepare(
     name: str, folder: Path, *, seed: int, threads: int, overrides: tuple[str, ...], progress: Progress
 ) -> Prepared:
     """Data, cold start and goal of a task; what lies in `folder` from an earlier call is taken as it is."""
-    task = replace(TASKS[name])
+    task = TASKS[name]
     folder.mkdir(parents=True, exist_ok=True)
     base = (f"run.folder={folder}", f"run.seed={seed}", f"backend.threads={threads}", *overrides)
     config = load_config(QUICKSTART, [*base, "run.name=data"])
