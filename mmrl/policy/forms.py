@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from mmrl.errors import DataError
-from mmrl.types import Sample
+from mmrl.policy.coordinates import located_text
+from mmrl.types import MediaView, Sample
 
 Mode = Literal["think_answer", "answer", "think", "observe", "vanilla"]
 
@@ -77,10 +79,11 @@ def question_text(sample: Sample, mode: Mode) -> str:
     return "\n".join(lines)
 
 
-def target_text(sample: Sample, mode: Mode, thought: str) -> str:
+def target_text(sample: Sample, mode: Mode, thought: str, views: Sequence[MediaView] = ()) -> str:
     """The completion a cold start imitates. `{answer}` in `thought` becomes the answer in words.
 
-    Raises DataError for answer types whose written form depends on the model's coordinates.
+    `views`: the prompt's. Boxes and points are written in the coordinates the model speaks, and DataError is raised for
+    them where it is not known what it was shown.
     """
     answer = sample.answer
     if answer.type in ("choice", "text", "math"):
@@ -89,10 +92,16 @@ def target_text(sample: Sample, mode: Mode, thought: str) -> str:
         written = ", ".join(answer.value)
     elif answer.type == "number":
         written = f"{answer.value:g}"
+    elif answer.type == "span":
+        written = f"{answer.value[0]:g}, {answer.value[1]:g}"
+    elif answer.type == "spans":
+        written = f"[{', '.join(f'[{start:g}, {end:g}]' for start, end in answer.value)}]"
+    elif views:
+        written = located_text(answer, views)
     else:
         raise DataError(
-            f"sample {sample.id!r}: the cold start cannot write an answer of type {answer.type!r}. "
-            "Leave such tasks out of the cold start's data."
+            f"sample {sample.id!r}: an answer of type {answer.type!r} cannot be written as a target: its sample shows no "
+            "picture, and its form depends on the model's coordinates. Give it one, or leave it out."
         )
     words = sample.choices[ord(answer.value) - ord("A")] if answer.type == "choice" else written
     return FORMS[mode].target.format(thought=thought.replace("{answer}", words), answer=written)

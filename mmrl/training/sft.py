@@ -80,7 +80,7 @@ def cold_start(
 
 def _target(prompt: Prompt, thought: str, mode: Mode, tokenizer: Any) -> RolloutGroup:
     """A group of one: the completion that is imitated, with its end token."""
-    text = target_text(prompt.sample, mode, thought)
+    text = target_text(prompt.sample, mode, thought, prompt.views)
     ids = (*tokenizer(text, add_special_tokens=False).input_ids, tokenizer.eos_token_id)
     rollout = Rollout(
         completion=Completion(text=text, token_count=len(ids)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from mmrl.policy.coordinates import written
 from mmrl.policy.families import FAMILIES
+from mmrl.policy.forms import target_text
 from mmrl.policy.load import LoadedModel
 from mmrl.policy.render import Renderer
-from mmrl.types import MediaView, Prompt
+from mmrl.rewards.catalog import REWARDS
+from mmrl.types import Answer, Completion, MediaView, Prompt
 from tests import toy
 
 SIZES = ((56, 56), (120, 90), (31, 33), (5, 7), (300, 20), (19, 260), (701, 399))  # odd, tiny, elongated
@@ -79,6 +83,55 @@ def test_all_families_mean_the_same_place(family_models: dict[str, LoadedModel],
     assert spoken["qwen2_vl"] == spoken["qwen3_vl"] == (250, 500)
     assert spoken["qwen2_5_vl"] == (28, 42)
     assert spoken["lfm2_vl"] == (0.25, 0.5)
+
+
+# Of a 120 × 90 picture, in the space of the answer; then what each family writes.
+ANSWERS = [
+    (
+        Answer(type="box", value=(30, 45, 61, 90)),
+        {
+            "qwen2_vl": "[250, 500, 508, 1000]",
+            "qwen2_5_vl": "[28, 42, 57, 84]",
+            "qwen3_vl": "[250, 500, 508, 1000]",
+            "lfm2_vl": "[0.25, 0.5, 0.508, 1]",
+        },
+    ),
+    (
+        Answer(type="point", value=(0.5, 0.1), space="unit"),
+        {"qwen2_vl": "[500, 100]", "qwen2_5_vl": "[56, 8]", "qwen3_vl": "[500, 100]", "lfm2_vl": "[0.5, 0.1]"},
+    ),
+    (
+        Answer(type="boxes", value=((0, 0, 100, 500), (10, 10, 1000, 1000)), space="norm1000"),
+        {
+            "qwen2_vl": "[[0, 0, 100, 500], [10, 10, 1000, 1000]]",
+            "qwen2_5_vl": "[[0, 0, 11, 42], [1, 1, 112, 84]]",
+            "qwen3_vl": "[[0, 0, 100, 500], [10, 10, 1000, 1000]]",
+            "lfm2_vl": "[[0, 0, 0.1, 0.5], [0.01, 0.01, 1, 1]]",
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize(("answer", "expected"), ANSWERS, ids=["box", "point", "boxes"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_cold_starts_write_what_rewards_read(
+    family: str, answer: Answer, expected: dict[str, str], family_models: dict[str, LoadedModel], tmp_path: Path
+) -> None:
+    """The target in the model's coordinates is nearly worth the full reward: rounding is all it loses."""
+    _, prompt = view_of(family_models[family], 120, 90, tmp_path)
+    sample = replace(prompt.sample, answer=answer)
+    target = target_text(sample, "answer", "", prompt.views)
+    assert target == f"<answer>{expected[family]}</answer>"
+    name = {"box": "iou", "boxes": "iou_set", "point": "point_in_box"}[answer.type]
+    if name == "point_in_box":
+        sample = replace(sample, answer=Answer(type="box", value=(58, 6, 62, 12)))
+    score = REWARDS[name].function(Completion(text=target, views=prompt.views), sample)
+    assert score.value > 0.9
+
+
+def test_a_box_that_rounding_would_close_keeps_an_area() -> None:
+    view = MediaView(width=4000, height=4000, spoken_width=1000, spoken_height=1000)
+    assert written((8, 8, 9, 9), "pixels", view) == [2, 2, 3, 3]
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
