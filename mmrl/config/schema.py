@@ -33,7 +33,9 @@ class RunConfig(Section):
 class TinyModelConfig(Section):
     """A real model with random weights, small enough for two cores (see `policy/tiny.py`)."""
 
-    family: str = Field("qwen2_5_vl", description="its architecture: see `mmrl list families`")
+    family: Literal["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "lfm2_vl"] = Field(
+        "qwen2_5_vl", description="its architecture: see `mmrl list families`"
+    )
     hidden_size: Positive = 128
     layers: Positive = 3
     heads: Positive = 4

@@ -100,8 +100,8 @@ def target_text(sample: Sample, mode: Mode, thought: str, views: Sequence[MediaV
         written = located_text(answer, views)
     else:
         raise DataError(
-            f"sample {sample.id!r}: an answer of type {answer.type!r} cannot be written as a target: its sample shows no "
-            "picture, and its form depends on the model's coordinates. Give it one, or leave it out."
+            f"sample {sample.id!r}: an answer of type {answer.type!r} cannot be written as a target: its sample shows "
+            "no picture, and its form depends on the model's coordinates. Give it one, or leave it out."
         )
     words = sample.choices[ord(answer.value) - ord("A")] if answer.type == "choice" else written
     return FORMS[mode].target.format(thought=thought.replace("{answer}", words), answer=written)
