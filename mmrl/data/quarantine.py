@@ -25,12 +25,14 @@ class Quarantine:
         self._file = file
         self._lock = threading.Lock()
         self._known: dict[str, dict[str, Any]] = {}
+        self._gap = ""  # what separates the next line from half a line that a killed run may have left
         if file is not None and file.is_file():
-            for line in file.read_bytes().splitlines(keepends=True):
-                if line.endswith(b"\n"):  # a killed run may have left half a line
-                    with contextlib.suppress(ValueError, KeyError, TypeError):
-                        entry = json.loads(line)
-                        self._known[entry["media"]] = entry
+            lines = file.read_bytes().splitlines(keepends=True)
+            self._gap = "\n" if lines and not lines[-1].endswith(b"\n") else ""
+            for line in lines:
+                with contextlib.suppress(ValueError, KeyError, TypeError):
+                    entry = json.loads(line)
+                    self._known[entry["media"]] = entry
 
     def refuse(self, media: Media) -> None:
         """Raise what was raised before where this item is known to be unusable and its files are still the same."""
@@ -61,7 +63,8 @@ class Quarantine:
             if self._file is not None:
                 self._file.parent.mkdir(parents=True, exist_ok=True)
                 with self._file.open("a", encoding="utf-8", errors="backslashreplace") as file:
-                    file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+                    file.write(self._gap + json.dumps(entry, ensure_ascii=False) + "\n")
+                self._gap = ""
 
 
 def _key(media: Media) -> str:

@@ -52,7 +52,7 @@ def theirs(path: Path, **element: Any) -> tuple[torch.Tensor, dict[str, Any], fl
         ({}, {}),
         ({"start": 1.3, "end": 6.2}, {"video_start": 1.3, "video_end": 6.2}),
         ({"fps": 3.0}, {"fps": 3.0}),
-        ({"fps": 50.0}, {"fps": 50.0}),
+        ({"fps": 50.0, "end": 1.2}, {"fps": 50.0, "video_end": 1.2}),
         ({"fps": 0.1}, {"fps": 0.1}),
         ({"max_frames": 7}, {"max_frames": 7}),
         ({"start": 2.0, "max_frames": 6, "fps": 4.0}, {"video_start": 2.0, "max_frames": 6, "fps": 4.0}),
@@ -89,7 +89,7 @@ def test_frames_pixels_and_rate_equal_the_library_s(
     most=st.one_of(st.none(), st.integers(2, 768)),
 )
 def test_the_number_of_frames_is_the_library_s(frames: int, fps: float, rate: float, most: int | None) -> None:
-    from qwen_vl_utils.vision_process import smart_nframes
+    from qwen_vl_utils.vision_process import smart_nframes  # type: ignore[import-untyped]
 
     element = {"fps": rate} | ({} if most is None else {"max_frames": most})
     plan = plan_clip(info(frames, fps), Media(type="video", path="x", fps=rate, max_frames=most), ClipRules())
