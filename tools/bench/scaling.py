@@ -43,12 +43,13 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         for axis in options.axes:
             points = [one_point(Path(folder), options, axis, size) for size in sizes(options, axis)]
             report["axes"][axis] = with_growth(points)
+            if axis == "group":
+                report["verdict"] = verdict(report["axes"][axis])
             show(axis, report["axes"][axis], options)
-    if "group" in report["axes"]:
-        report["verdict"] = verdict(report["axes"]["group"])
-        print(report["verdict"]["sentence"])
-    if options.json:
-        options.json.write_text(json.dumps(report, indent=1))
+            if options.json:
+                options.json.write_text(json.dumps(report, indent=1))
+    if "verdict" in report:
+        print(f"\n{report['verdict']['sentence']}")
     return report
 
 
@@ -68,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
     add("--seconds", type=float, default=60.0, help="of timed steps per point; at least two are timed")
     add("--set", nargs="+", default=(), metavar="KEY=VALUE", help="settings of mmrl's config")
     add("--quick", action="store_true", help="the first three sizes of each axis")
-    add("--json", type=Path, help="file for the whole report")
+    add("--json", type=Path, help="file for the whole report, written after every axis")
     return made
 
 

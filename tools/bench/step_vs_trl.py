@@ -43,9 +43,9 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
             row = one_cell(Path(folder), options, **shape)
             report["cells"].append(row)
             say(row)
+            if options.json:
+                options.json.write_text(json.dumps(report, indent=1))
     show(report)
-    if options.json:
-        options.json.write_text(json.dumps(report, indent=1))
     return report
 
 
@@ -66,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
     add("--set", nargs="+", default=(), metavar="KEY=VALUE", help="settings of mmrl's config")
     add("--quick", action="store_true", help="the cells 64x4 and 256x8 only")
     add("--lean", action="store_true", help="16 prompts, G 8, 4 visual tokens, 23-token completions only")
-    add("--json", type=Path, help="file for the whole report")
+    add("--json", type=Path, help="file for the whole report, written after every cell")
     return made
 
 
