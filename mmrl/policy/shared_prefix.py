@@ -32,6 +32,8 @@ class SharedPrefixCache:
         self._hidden: Bool[Tensor, "P L"]
         self._slot: Int[Tensor, " N"]  # a branch's place in the [P · M] table of queries by prompt
         self._most = 0  # M, most branches of one prompt
+        self._full = False
+        self._bias: Tensor | None = None  # [P, 1, 1, L], −∞ on padding; None: no prompt is padded
 
     @property
     def branched(self) -> bool:
@@ -89,25 +91,26 @@ class SharedPrefixCache:
         """[N, H, 1, d] queries against their prompts and their own [N, heads, t, d] keys → [N, 1, H, d]."""
         branches, all_heads, _, width = query.shape
         heads = keys.shape[1]
-        query = (query * scale).view(branches, heads, all_heads // heads, width)  # heads of one key head together
+        query = query.view(branches, heads, all_heads // heads, width)  # heads of one key head together
         prefix_keys, prefix_values = self._prefix[layer]
         prompts = len(prefix_keys)
-        table = query.new_zeros(prompts * self._most, *query.shape[1:])
-        table[self._slot] = query
-        by_prompt = (
-            table.view(prompts, self._most, heads, -1, width).transpose(1, 2).flatten(2, 3)
-        )  # [P, heads, M·r, d]
-        shared = by_prompt @ prefix_keys.transpose(-1, -2)
-        shared = shared.masked_fill(self._hidden[:, None, None, :], -torch.inf)
-        own = query @ keys.transpose(-1, -2)  # [N, heads, r, t]
-        shared_sum, own_sum = shared.logsumexp(-1, keepdim=True), own.logsumexp(-1, keepdim=True)
-        from_prompt = torch.cat([(shared - shared_sum).exp() @ prefix_values, shared_sum], dim=-1)
-        from_prompt = from_prompt.unflatten(2, (self._most, -1)).transpose(1, 2).flatten(0, 1)[self._slot]
-        out_shared, shared_sum = from_prompt[..., :-1], from_prompt[..., -1:]
-        out_own = (own - own_sum).exp() @ values
-        share = torch.sigmoid(shared_sum - own_sum)
-        joined: Tensor = share * out_shared + (1 - share) * out_own
+        if self._full:
+            table = query
+        else:
+            table = query.new_zeros(prompts * self._most, *query.shape[1:])
+            table[self._slot] = query
+        by_prompt = table.view(prompts, self._most, heads, -1, width).transpose(1, 2)
+        by_prompt = by_prompt.flatten(2, 3)  # [P, heads, M·r, d]
+        shared, shared_sum = attention_and_log_sum(by_prompt, prefix_keys, prefix_values, self._bias, scale, many=True)
+        own, own_sum = attention_and_log_sum(query, keys, values, None, scale, many=False)  # [N, heads, r, d]
+        shared, shared_sum = self._by_branch(shared), self._by_branch(shared_sum[..., None])
+        joined: Tensor = torch.lerp(own, shared, torch.sigmoid(shared_sum - own_sum[..., None]).to(own.dtype))
         return joined.reshape(branches, 1, all_heads, width)
+
+    def _by_branch(self, x: Tensor) -> Tensor:
+        """[P, heads, M·r, k] → [N, heads, r, k]."""
+        rows: Tensor = x.unflatten(2, (self._most, -1)).transpose(1, 2).flatten(0, 1)
+        return rows if self._full else rows[self._slot]
 
     def _arrange(self) -> None:
         """Where each branch's query goes in the table by prompt."""
@@ -116,3 +119,29 @@ class SharedPrefixCache:
         first = counts.cumsum(0) - counts
         rank = torch.arange(len(self._prompt_of), device=counts.device) - first[self._prompt_of]
         self._slot = self._prompt_of * self._most + rank
+        self._full = len(self._slot) == len(counts) * self._most  # every prompt has as many: the table is the queries
+        hidden = self._hidden[:, None, None, :]
+        dtype = self._prefix[0][0].dtype
+        self._bias = torch.zeros_like(hidden, dtype=dtype).masked_fill(hidden, -torch.inf) if hidden.any() else None
+
+
+def attention_and_log_sum(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale: float, *, many: bool
+) -> tuple[Tensor, Tensor]:
+    """softmax(q·k·scale + bias)·v [B, h, n, d] and the logarithm of its denominator [B, h, n]; no gradient.
+
+    With `many` keys torch's CPU kernel computes both, twice as fast as what is written out here; for a few it is the
+    slower one. It is called by its operator name, because the public function returns only the output.
+    """
+    if many and query.device.type == "cpu":
+        out, log_sum = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+            query, key, value, 0.0, False, attn_mask=bias, scale=scale
+        )
+        return out, log_sum
+    scores = (query * scale) @ key.transpose(-1, -2)
+    if bias is not None:
+        scores = scores + bias
+    highest = scores.amax(-1, keepdim=True)
+    weights = (scores - highest).exp_()
+    total = weights.sum(-1, keepdim=True)
+    return (weights @ value) / total, (highest + total.log()).squeeze(-1)
