@@ -24,7 +24,7 @@ from mmrl.objective.aggregation import TokenMean
 from mmrl.policy.policy import Policy
 from mmrl.policy.repeated import repeated_outputs
 from tests import toy
-from tests.policy.test_exactness import groups_of, packed_outputs
+from tests.policy.exactness import packed_outputs, picture_groups
 
 trl = pytest.importorskip("trl", reason="parity tests need trl 1.16")
 accelerate = pytest.importorskip("accelerate")
@@ -103,7 +103,7 @@ class Case:
 
     def __init__(self, model: toy.LoadedModel, pictures: list[Path], *, distance: float = 0.2) -> None:
         self.policy = model.policy.train()
-        self.groups = groups_of("image", model, pictures)
+        self.groups = picture_groups(model, pictures)
         totals = REWARDS.view(-1, G).tolist()
         self.scored = [toy.scored(group, total) for group, total in zip(self.groups, totals, strict=True)]
         self.mask = torch.nn.utils.rnn.pad_sequence(

@@ -19,7 +19,7 @@ from mmrl.policy.repeated import repeated_outputs
 from mmrl.types import RolloutGroup
 from tests import toy
 from tests.credit.worked import credit_input
-from tests.policy.test_exactness import groups_of
+from tests.policy.exactness import picture_groups
 
 
 def test_two_rollouts_that_differ_at_one_position() -> None:
@@ -47,7 +47,7 @@ def test_a_model_s_disagreement_is_that_of_its_distributions(
     budget: int, chunk: int, tiny_model: toy.LoadedModel, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the token budget: groups stay whole. Ended rollouts count as uniform."""
-    groups = groups_of("image", tiny_model, pictures)
+    groups = picture_groups(tiny_model, pictures)
     policy = tiny_model.policy
     original = policy.forward
     monkeypatch.setattr(policy, "forward", lambda *a, **k: original(*a, **k, head_chunk=chunk))

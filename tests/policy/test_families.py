@@ -22,8 +22,8 @@ from mmrl.rollout.engine import Sampling
 from mmrl.rollout.transformers_engine import TransformersEngine
 from mmrl.types import RolloutGroup
 from tests import toy
+from tests.policy.exactness import assert_equal_gradients, gradients, packed_outputs
 from tests.policy.prompts import KINDS, groups_of, prompts_of
-from tests.policy.test_families_exactness import assert_equal_gradients, gradients, packed_outputs
 
 PARTS = ("vision", "projector", "language")
 

@@ -27,7 +27,7 @@ from mmrl.tensors import pad_rows
 from mmrl.types import Answer, Media, Prompt, Sample
 from tests import toy
 from tests.clips import write_clip
-from tests.policy.test_families_exactness import assert_equal_gradients, gradients, packed_outputs
+from tests.policy.exactness import assert_equal_gradients, gradients, packed_outputs
 
 
 def rendered(model: LoadedModel, *samples: Sample) -> list[Prompt]:
