@@ -12,6 +12,7 @@ that is why splitting, sharding, packing and padding cannot change a loss.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -72,6 +73,8 @@ class RewardTable:
     seed: Int[Tensor, " N"]  # the rollout's own: what is drawn at random about its tokens derives from this
     token_ids: Int[Tensor, "N T"]  # the completions; −1 beyond their ends
     sample: tuple[str, ...]  # per group: its sample's id
+    own: Bool[Tensor, " N"]  # written by the policy; False: a demonstration
+    twins: Mapping[str, Float[Tensor, " K"]]  # view → mean accuracy of each group's twin; NaN where it has none
 
     @property
     def groups(self) -> int:
@@ -100,7 +103,16 @@ class RewardTable:
             seed=torch.tensor([r.seed % 2**63 for r in rollouts], dtype=torch.long),
             token_ids=_pad_ids([r.token_ids for r in rollouts]),
             sample=tuple(s.group.prompt.sample.id for s in scored),
+            own=torch.tensor([r.own for r in rollouts], dtype=torch.bool),
+            twins={
+                view: torch.tensor([_mean_accuracy(s.twins.get(view)) for s in scored])
+                for view in sorted({view for s in scored for view in s.twins})
+            },
         )
+
+
+def _mean_accuracy(group: ScoredGroup | None) -> float:
+    return math.nan if group is None else sum(group.accuracy) / len(group.accuracy)
 
 
 def _pad_ids(rows: Sequence[Sequence[int]]) -> Int[Tensor, "N T"]:
@@ -176,7 +188,7 @@ class TrainBatch:
     regularizer_weight: Float[Tensor, "B T"]  # multiplies the regularizers; 1 unless a part says otherwise
     coupling_slope: Float[Tensor, "B T"]  # of the couplings, by log-probability; 0 until `Algorithm.couple` ran
     coupling_level: Float[Tensor, " B"]  # the row's share of the couplings' value, less slope · log-probabilities
-    engine_logprobs: Float[Tensor, "B T"]  # the engine's untempered log-probabilities: to audit parity
+    engine_logprobs: Float[Tensor, "B T"]  # the engine's untempered log-probabilities: to audit parity; NaN: none
     streams: Streams
     max_tokens: float  # the configured longest completion
 

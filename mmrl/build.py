@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from mmrl.config.schema import Config
 from mmrl.errors import ConfigError
 from mmrl.progress import Progress
-from mmrl.types import Sample
+from mmrl.types import Prompt, Sample
 
 if TYPE_CHECKING:
     from mmrl.algorithms.algorithm import Algorithm
@@ -242,8 +242,10 @@ def build_trainer(
     from mmrl.algorithms.memory import Memory
     from mmrl.curriculum.build import build_sampler
     from mmrl.policy.adapters import add_adapters
+    from mmrl.policy.forms import target_text
     from mmrl.progress import SilentProgress
     from mmrl.training.loop import LoopSettings, Trainer
+    from mmrl.training.planned import Author
     from mmrl.training.watcher import WatchSettings
 
     algorithm = build_algorithm(config.algorithm)
@@ -262,6 +264,13 @@ def build_trainer(
     def decode(token_ids: Sequence[int]) -> str:
         tokenizer = model.processor.tokenizer
         return str(tokenizer.decode(token_ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+    def encode(text: str) -> tuple[int, ...]:
+        tokenizer = model.processor.tokenizer
+        return (*tokenizer(text, add_special_tokens=False).input_ids, tokenizer.eos_token_id)
+
+    def write(prompt: Prompt, thought: str) -> str:
+        return target_text(prompt.sample, config.prompt.mode, thought)
 
     return Trainer(
         run_dir=run_dir,
@@ -291,6 +300,7 @@ def build_trainer(
             algorithm=algorithm,
         ),
         decode=decode,
+        author=Author(write=write, encode=encode),
         memory=Memory(),
         evaluate=evaluate,
         watch=WatchSettings(**config.watch.model_dump()),

@@ -183,6 +183,12 @@ class Rollout:
     index: int  # 0 … G − 1 in its group
     seed: int  # everything random about it derives from this
     policy_version: int  # optimiser steps the sampling weights had seen
+    origin: str = "policy"  # who wrote it; any other is a demonstration, and its log-probabilities are NaN
+
+    @property
+    def own(self) -> bool:
+        """Whether the policy wrote it."""
+        return self.origin == "policy"
 
     @property
     def truncated(self) -> bool:
@@ -233,6 +239,23 @@ class ScoredGroup:
     totals: tuple[float, ...]  # Σ weight · value
     accuracy: tuple[float, ...]  # correctness in [0, 1], from the rewards of kind "accuracy"; 0 where there is none
     format: tuple[float, ...]  # in [0, 1], from the rewards of kind "format"; 1 where the task asks for no form
+    twins: Mapping[str, ScoredGroup] = field(default_factory=dict)  # view → rollouts of that version of the prompt
+
+    def own(self) -> ScoredGroup | None:
+        """The group without demonstrations; None where nothing else is in it."""
+        kept = [i for i, rollout in enumerate(self.group.rollouts) if rollout.own]
+        if len(kept) == len(self.totals):
+            return self
+        if not kept:
+            return None
+        return ScoredGroup(
+            group=RolloutGroup(prompt=self.group.prompt, rollouts=tuple(self.group.rollouts[i] for i in kept)),
+            results=tuple(self.results[i] for i in kept),
+            totals=tuple(self.totals[i] for i in kept),
+            accuracy=tuple(self.accuracy[i] for i in kept),
+            format=tuple(self.format[i] for i in kept),
+            twins=self.twins,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,6 +263,6 @@ class Dropped:
     """A sample or group that was left out. Nothing is left out without one of these."""
 
     sample_id: str
-    stage: Literal["media", "rollout", "reward", "filter"]
+    stage: Literal["media", "rollout", "reward", "filter", "view"]
     reason: str  # a short slug that can be counted: "truncated image", "all rewards equal"
     detail: str = ""  # the full sentence

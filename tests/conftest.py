@@ -15,6 +15,7 @@ CHECKED = (
     "mmrl.batch",
     "mmrl.credit",
     "mmrl.objective",
+    "mmrl.plan",
     "mmrl.policy.packed",
     "mmrl.policy.policy",
     "mmrl.rollout.sampling",

@@ -19,6 +19,7 @@ RANKS = {
     "tensors": 1,
     "credit": 2,
     "objective": 2,
+    "plan": 2,
     "rewards": 2,
     "data": 2,
     "curriculum": 2,

@@ -1,5 +1,6 @@
-"""An algorithm is a value: a frozen dataclass of small parts, in two stages.
+"""An algorithm is a value: a frozen dataclass of small parts, in a plan and two stages.
 
+    plan       views, demonstrations: what is asked besides the policy's own rollouts of a sample
     credit     filters → shaping → advantage → reweight → divergence_weight, loss_mask
                → token_advantage → token_weights, regularizer_weight
     objective  ratio → surrogate → aggregation,  divergence → divergence_aggregation,  regularizers,  couplings
@@ -42,6 +43,7 @@ from mmrl.credit.part import (
 from mmrl.errors import ConfigError
 from mmrl.objective.divergence import k3
 from mmrl.objective.part import Aggregation, Coupling, Divergence, Ratio, Regularizer, Surrogate
+from mmrl.plan.part import Demonstration, View
 from mmrl.tensors import masked_sum, pad_rows
 from mmrl.types import Dropped, RolloutGroup, ScoredGroup
 
@@ -67,6 +69,9 @@ class Algorithm:
     title: str  # as its authors call it
     paper: str  # arXiv number
     summary: str  # one sentence: what differs from GRPO
+
+    views: tuple[View, ...] = ()
+    demonstrations: tuple[Demonstration, ...] = ()
 
     shaping: tuple[Shaping, ...] = ()
     filters: tuple[GroupFilter, ...] = ()
@@ -256,7 +261,7 @@ class Algorithm:
             loss = loss + self.aggregation(weighted, mask, totals)
         with torch.no_grad():
             ratio = log_ratio.exp()
-            gap = (outputs.logprobs - batch.engine_logprobs).abs()
+            gap = (outputs.logprobs - batch.engine_logprobs).abs().nan_to_num(0.0)  # demonstrations have no engine
             sums = {"clipped": clipped.float(), "ratio": ratio, "kl": kl, "engine_gap": gap}
             if outputs.entropy is not None:
                 sums["entropy"] = outputs.entropy

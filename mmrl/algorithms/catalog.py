@@ -11,6 +11,8 @@ from mmrl.algorithms.clip_cov import CLIP_COV
 from mmrl.algorithms.d3s import D3S
 from mmrl.algorithms.dapo import DAPO
 from mmrl.algorithms.disco import DISCO
+from mmrl.algorithms.dph_rl import DPH_RL
+from mmrl.algorithms.dph_rl_js import DPH_RL_JS
 from mmrl.algorithms.dr_grpo import DR_GRPO
 from mmrl.algorithms.drpo import DRPO
 from mmrl.algorithms.dual_clip import DUAL_CLIP
@@ -43,6 +45,8 @@ from mmrl.algorithms.reinforce_plus_plus_baseline import REINFORCE_PLUS_PLUS_BAS
 from mmrl.algorithms.rloo import RLOO
 from mmrl.algorithms.seed_grpo import SEED_GRPO
 from mmrl.algorithms.spo import SPO
+from mmrl.algorithms.t_grpo import T_GRPO
+from mmrl.algorithms.tempsamp_r1 import TEMPSAMP_R1
 from mmrl.algorithms.tw_grpo import TW_GRPO
 from mmrl.algorithms.unlikeliness import UNLIKELINESS
 from mmrl.algorithms.vsgrpo import VSGRPO
@@ -55,8 +59,8 @@ from mmrl.credit.beta_normalized import BetaNormalized
 from mmrl.credit.conflict import ConflictTokens, EntropyCost
 from mmrl.credit.consistency import ConsistencyBonus
 from mmrl.credit.filters import MaskTruncated, MixedCorrectness, PassRateWithin, SomeWrong
-from mmrl.credit.group_weight import MostVaried, ScheduledWeight, SemanticEntropy
-from mmrl.credit.shaping import DivergencePaid, ShorterWhenRight, SoftOverlong, SoftTop, Unlikeliness
+from mmrl.credit.group_weight import MostVaried, OnDemonstrations, ScheduledWeight, SemanticEntropy
+from mmrl.credit.shaping import DivergencePaid, ShorterWhenRight, SoftOverlong, SoftTop, TwinBonus, Unlikeliness
 from mmrl.credit.token_advantage import PenalizedReturns, PerRollout, Whitened
 from mmrl.credit.token_weight import ClipCovariance, DisagreementWeight, HighEntropy, HighestCovariance, MostInformative
 from mmrl.credit.value_tracker import TrackedValue
@@ -66,6 +70,8 @@ from mmrl.objective.divergence import K1, K2, K3, Absolute, ForwardKL, Generator
 from mmrl.objective.ratio import SequenceRatio, SequenceTokenRatio, TokenRatio
 from mmrl.objective.regularizer import DistanceToOld
 from mmrl.objective.surrogate import CappedWeight, Clipped, DualClipped, NoSurrogate, Unclipped
+from mmrl.plan.demonstrations import GroundTruth, StoredCompletion
+from mmrl.plan.views import ShuffledFrames
 
 ALGORITHMS: dict[str, Algorithm] = {
     "grpo": GRPO,
@@ -92,6 +98,10 @@ ALGORITHMS: dict[str, Algorithm] = {
     "grpo_d": GRPO_D,
     "reg_grpo": REG_GRPO,
     "tw_grpo": TW_GRPO,
+    "t_grpo": T_GRPO,
+    "tempsamp_r1": TEMPSAMP_R1,
+    "dph_rl": DPH_RL,
+    "dph_rl_js": DPH_RL_JS,
     "high_entropy": HIGH_ENTROPY,
     "clip_cov": CLIP_COV,
     "kl_cov": KL_COV,
@@ -124,6 +134,8 @@ _TOKEN_WEIGHTS: dict[str, type[Any]] = {
 }
 
 PARTS: dict[str, dict[str, type[Any]]] = {
+    "views": {"shuffled_frames": ShuffledFrames},
+    "demonstrations": {"ground_truth": GroundTruth, "stored_completion": StoredCompletion},
     "shaping": {
         "soft_overlong": SoftOverlong,
         "divergence_paid": DivergencePaid,
@@ -131,6 +143,7 @@ PARTS: dict[str, dict[str, type[Any]]] = {
         "shorter_when_right": ShorterWhenRight,
         "soft_top": SoftTop,
         "consistency_bonus": ConsistencyBonus,
+        "twin_bonus": TwinBonus,
     },
     "filters": {"mixed_correctness": MixedCorrectness, "some_wrong": SomeWrong, "pass_rate_within": PassRateWithin},
     "advantage": {
@@ -149,7 +162,11 @@ PARTS: dict[str, dict[str, type[Any]]] = {
         "semantic_entropy": SemanticEntropy,
         "entropy_cost": EntropyCost,
     },
-    "divergence_weight": {"dads": DifficultyAwareWeight, "scheduled": ScheduledWeight},
+    "divergence_weight": {
+        "dads": DifficultyAwareWeight,
+        "scheduled": ScheduledWeight,
+        "on_demonstrations": OnDemonstrations,
+    },
     "loss_mask": {"truncated": MaskTruncated, "most_varied": MostVaried},
     "token_advantage": {"per_rollout": PerRollout, "whitened": Whitened, "penalized_returns": PenalizedReturns},
     "token_weights": _TOKEN_WEIGHTS,

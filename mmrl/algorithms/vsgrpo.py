@@ -17,7 +17,7 @@ rollout batch the two have the same gradient direction per token.
 
 14 rollouts, temperature 1 and LoRA with a learning rate of 1e-5 (2B; 5e-6 for 7B) are the paper's, the rank is not
 given. Numbers are judged by δ = |said − gold| / min(said, gold); how δ becomes a reward is not published: max(0, 1 − δ)
-is ours, e^{−δ} (`options: {shape: exp}`) and VSI-Bench's `mra` are others. In observe mode the paper saw empty tag pairs
+is ours, e^{−δ} (`options: {shape: exp}`) and VSI-Bench's `mra` are others. In observe mode the paper saw empty tags
 earn the format reward: the strict `format` here wants each tag once, with something in it. The paper's final models
 are the vanilla ones: `prompt: {mode: vanilla}`, rewards with `options: {answer_tag: ""}` and without `format`.
 """

@@ -118,3 +118,15 @@ class ScheduledWeight:
         if step <= turn:
             return middle - (middle - self.low) * step / turn if turn else self.low
         return self.low + (self.high - self.low) * (step - turn) / (steps - turn)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnDemonstrations:
+    """1 for demonstrations, 0 for the policy's own rollouts: the divergence holds on what others wrote. DPH-RL."""
+
+    needs: ClassVar[frozenset[Need]] = NO_NEEDS
+
+    def __call__(
+        self, advantages: Float[Tensor, " N"], table: RewardTable, context: StepContext
+    ) -> Float[Tensor, " N"]:
+        return (~table.own).to(advantages.dtype)

@@ -11,8 +11,11 @@ from torch import Tensor
 
 from mmrl.batch import NO_NEEDS, Need, RewardTable
 from mmrl.credit.part import StepContext
-from mmrl.tensors import group_deviation, group_mean, group_std, masked_mean, masked_sum
+from mmrl.errors import ConfigError, unknown_name
+from mmrl.tensors import group_deviation, group_mean, group_std, group_sum, masked_mean, masked_sum
 from mmrl.types import CORRECT_AT
+
+MAPPED = ("total", "accuracy")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,17 +101,53 @@ class SoftTop:
     """Replaces each total x by a flatter one above `tau` and a steeper one below.
 
     tau + 0.01 · ln(x − tau + 1) for x ≥ tau, else tau − (e^{steepness·(tau − x)} − 1) / (e^{steepness} − 1).
-    TempSamp-R1, arXiv:2509.18056, by the only public implementation, a third party's: tau 0.8, steepness 1.
+    TempSamp-R1, arXiv:2509.18056, by the only public implementation, a third party's: tau 0.8, steepness 1. `of`
+    "accuracy" maps that part of the total alone, for an accuracy reward of weight 1: other rewards are added unmapped.
     """
 
     tau: float = 0.8
     steepness: float = 1.0
+    of: str = "total"
     needs: ClassVar[frozenset[Need]] = NO_NEEDS
 
+    def __post_init__(self) -> None:
+        if self.of not in MAPPED:
+            raise ConfigError(f"shaping.of: {unknown_name('reward', self.of, MAPPED)}")
+
     def __call__(self, table: RewardTable, context: StepContext) -> Float[Tensor, " N"]:
-        over = table.total - self.tau
+        reward = table.total if self.of == "total" else table.accuracy
+        over = reward - self.tau
         above = self.tau + 0.01 * over.clamp(min=0.0).log1p()
         below = self.tau - torch.expm1(-self.steepness * over.clamp(max=0.0)) / torch.expm1(
             torch.tensor(self.steepness)
         )
-        return torch.where(over >= 0, above, below) - table.total
+        return torch.where(over >= 0, above, below) - reward
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TwinBonus:
+    """`coef` for accurate rollouts of groups that do at least `ratio` as well as their twin in `view`, else 0.
+
+        p ≥ ratio · p',  p and p' the mean accuracy of group and twin;  accurate: accuracy above `least_accuracy`
+
+    T-GRPO, arXiv:2503.21776, by the authors' code: 0.3, 0.8 and 0.1, the twin having its frames shuffled. What answers
+    as well without the order of frames did not look at it. A group without a twin gets nothing; demonstrations count
+    on neither side.
+    """
+
+    view: str = "shuffled_frames"
+    coef: float = 0.3
+    ratio: float = 0.8
+    least_accuracy: float = 0.1
+    needs: ClassVar[frozenset[Need]] = NO_NEEDS
+
+    def __call__(self, table: RewardTable, context: StepContext) -> Float[Tensor, " N"]:
+        twin = table.twins.get(self.view)
+        if twin is None:
+            return torch.zeros_like(table.total)
+        own = table.own.to(table.total.dtype)
+        count = group_sum(own, table.group, table.groups).clamp(min=1)
+        mean = group_sum(table.accuracy * own, table.group, table.groups) / count
+        better = mean >= self.ratio * twin  # never where the twin is NaN: there is none
+        paid = better[table.group] & (table.accuracy > self.least_accuracy) & table.own
+        return torch.where(paid, self.coef, 0.0)

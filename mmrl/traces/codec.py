@@ -98,6 +98,7 @@ def _rollout_json(traced: TraceRollout) -> Json:
         "finish_reason": rollout.completion.finish_reason.value,
         "seed": rollout.seed,
         "policy_version": rollout.policy_version,
+        "origin": rollout.origin,
         "total": number(traced.total),
         "accuracy": number(traced.accuracy),
         "format": number(traced.format),
@@ -200,6 +201,7 @@ def _rollout(record: Json, views: tuple[MediaView, ...], *, trained: bool) -> Tr
             index=record["index"],
             seed=record["seed"],
             policy_version=record["policy_version"],
+            origin=record.get("origin", "policy"),
         ),
         rewards={
             name: RewardResult(

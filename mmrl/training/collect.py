@@ -12,6 +12,7 @@ from mmrl.algorithms.algorithm import Algorithm
 from mmrl.curriculum.foresee import foresee
 from mmrl.curriculum.sampler import BudgetSampler, PromptSampler
 from mmrl.rollout.engine import RolloutEngine, Sampling
+from mmrl.training.planned import Author, asked_groups, twin_groups, with_twins
 from mmrl.types import Dropped, Prompt, RolloutGroup, Sample, ScoredGroup
 
 
@@ -72,6 +73,7 @@ def collect(
     prompts: int,
     max_refills: int,
     step: int,
+    author: Author | None = None,
     meanwhile: Callable[[Sequence[RolloutGroup]], None] | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Collected:
@@ -96,7 +98,8 @@ def collect(
         sizes = None
         if ready and isinstance(sampler, BudgetSampler):
             sizes = sampler.group_sizes([p.sample for p in ready], sampling.group_size * len(ready))
-        groups = engine.generate(ready, sampling, step=step, sizes=sizes)
+        groups = asked_groups(ready, sizes, engine=engine, algorithm=algorithm, sampling=sampling, step=step, by=author)
+        twins = twin_groups(groups, engine=engine, algorithm=algorithm, sampling=sampling, step=step)
         generated = clock()
         if meanwhile is None:
             scored, failed = scorer.score(groups)
@@ -107,8 +110,13 @@ def collect(
         out.rollout_seconds += generated - began
         out.reward_seconds += clock() - generated
         _merge(out.metrics, scorer.metrics())
+        for view, altered in twins.items():
+            compared, unscored = scorer.score(altered)
+            _merge(out.metrics, scorer.metrics())
+            failed = [*failed, *unscored]
+            scored = with_twins(scored, view, compared)
         out.dropped += [*broken, *failed]
-        sampler.observe(scored)
+        sampler.observe([own for group in scored if (own := group.own()) is not None])
         for group in scored:
             refused = algorithm.keep(group)
             if refused is None:

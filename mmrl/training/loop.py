@@ -33,10 +33,11 @@ from mmrl.training.checkpoint import save_checkpoint
 from mmrl.training.collect import Collected, Renderer, Scorer, collect
 from mmrl.training.interrupt import StopRequest
 from mmrl.training.metrics import MetricsLog, read_metrics, rollout_metrics
+from mmrl.training.planned import Author, twin_metrics
 from mmrl.training.streams import StepStreams
 from mmrl.training.update import Skipped, update
 from mmrl.training.watcher import Watcher, WatchSettings
-from mmrl.types import RolloutGroup, ScoredGroup
+from mmrl.types import Dropped, RolloutGroup, ScoredGroup
 
 EMPTY_STEPS_TO_STOP = 5  # so many steps in a row without a single usable group end the run
 NOT_FINITE = "not_finite"  # folder of the traces of skipped updates
@@ -70,6 +71,7 @@ class Trainer:
     scorer: Scorer
     backend: TrainBackend
     decode: Callable[[Sequence[int]], str]  # token ids → text, special tokens included
+    author: Author  # writes the completions that demonstrations need
     memory: Memory  # of the algorithm's adaptive parts
     evaluate: Callable[[], dict[str, float]]  # metrics of the current weights on the validation split
     watch: WatchSettings  # from where on the watcher calls something trouble
@@ -147,10 +149,12 @@ def take_step(trainer: Trainer, traces: TraceWriter, step: int) -> tuple[Collect
         prompts=trainer.settings.prompts_per_step,
         max_refills=trainer.settings.max_refills,
         step=step,
+        author=trainer.author,
         meanwhile=streams.prepare if streams.worth_preparing else None,
     )
     filtered = [drop for _, drop in collected.filtered]
-    row = rollout_metrics(collected.scored, [*collected.dropped, *filtered]) | collected.metrics
+    own = [group for scored in collected.scored if (group := scored.own()) is not None]
+    row = rollout_metrics(own, [*collected.dropped, *filtered]) | collected.metrics | twin_metrics(collected.scored)
     collecting = time.perf_counter()
     credited = credit(trainer, collected, streams, step=step) if collected.kept else None
     if credited is not None:
@@ -223,8 +227,17 @@ def write_trace(traces: TraceWriter, step: int, collected: Collected, credited: 
     if credited is not None:
         flat = iter(credited.batch.advantages.tolist())
         advantages = [[next(flat) for _ in group.totals] for group in collected.kept]
+    twins = [
+        (twin, Dropped(sample_id=twin.group.prompt.sample.id, stage="view", reason=view))
+        for group in collected.scored
+        for view, twin in group.twins.items()
+    ]
     traces.write(
-        step, collected.kept, advantages=advantages, dropped=collected.dropped, dropped_groups=collected.filtered
+        step,
+        collected.kept,
+        advantages=advantages,
+        dropped=collected.dropped,
+        dropped_groups=[*collected.filtered, *twins],
     )
 
 

@@ -132,6 +132,11 @@ METRICS: dict[str, Metric] = {
         formula="samples left out because a picture or clip of theirs could not be used, by reason",
         reading="Absent when none. The run folder's quarantine.jsonl names the files; docs/media.md the reasons.",
     ),
+    "rollout/<view>_accuracy": Metric(
+        unit="fraction",
+        formula="mean over the twins of that view (frames shuffled, …) of their mean accuracy; absent without any",
+        reading="As high as reward/accuracy_mean: the policy answers without what the view takes away.",
+    ),
     # ── how the policy moves ──
     "policy/entropy_mean": Metric(
         unit="nats",

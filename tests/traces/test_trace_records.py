@@ -68,6 +68,9 @@ views = st.builds(
     spoken_width=finite,
     spoken_height=finite,
     seconds=st.lists(finite, max_size=2).map(tuple),
+    frames=st.lists(st.integers(0, 99), max_size=2).map(tuple),
+    reader=text,
+    reader_note=text,
 )
 results = st.builds(
     RewardResult,
@@ -78,7 +81,11 @@ results = st.builds(
     seconds=six_digits,
 )
 drops = st.builds(
-    Dropped, sample_id=text, stage=st.sampled_from(["media", "rollout", "reward", "filter"]), reason=text, detail=text
+    Dropped,
+    sample_id=text,
+    stage=st.sampled_from(["media", "rollout", "reward", "filter", "view"]),
+    reason=text,
+    detail=text,
 )
 
 
@@ -105,6 +112,7 @@ def groups(draw: st.DrawFn) -> TraceGroup:
             index=st.integers(0, 15),
             seed=st.integers(0, 2**63 - 1),
             policy_version=st.integers(0, 999),
+            origin=st.sampled_from(["policy", "ground_truth"]),
         ),
         rewards=st.dictionaries(text, results, max_size=2),
         total=finite,
