@@ -92,9 +92,9 @@ def build_recipe(
             shares=recipe.splits,
             seed=recipe.seed,
             filters=recipe.filters,
-            weights={part.name: part.weight for part in parts if not part.builder.generates},
+            weights={part.name: part.weight for part in parts if part.weight and not part.builder.generates},
             total=sum(recipe.splits.values()) if any(part.builder.generates for part in parts) else None,
-            weight_sum=sum(part.weight for part in parts),
+            weight_sum=sum(part.weight or 1.0 for part in parts),
             progress=progress,
         )
         _write_settings(aside, recipe)
@@ -154,8 +154,15 @@ def write_data_set(
         if not staging.counts():
             reasons = staging.reasons()
             raise DataError(f"the source of {name!r} gives no row: all {sum(reasons.values())} were dropped {reasons}")
+        staging.refuse_unknown_splits(shares)
         staging.drop_straddlers(list(shares))
         staging.deal(shares)
+        empty = [split for split in shares if not staging.size(split)]
+        if empty:
+            raise DataError(
+                f"no row of {name!r} is left for split {', '.join(empty)}; left out were {staging.reasons()}. Remove "
+                f"the split from the recipe, or give its files"
+            )
         counts = {}
         for split in shares:
             counts[split] = _write_split(staging, folder, name=name, split=split)
@@ -172,7 +179,7 @@ def write_data_set(
 def _source(part: Part, parts: Sequence[Part], recipe: Recipe) -> Source:
     if not part.builder.generates:
         return part.builder.build(part.options, seed=recipe.seed)
-    weights = {other.name: other.weight for other in parts}
+    weights = {other.name: other.weight or 1.0 for other in parts}
     wanted = {split: _portion(int(count), weights, part.name) for split, count in recipe.splits.items()}
     return part.builder.build(part.options, seed=recipe.seed, splits=wanted)
 

@@ -44,7 +44,12 @@ class SourceEntry(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     builder: str = Field(description="a name of the builder table")
-    weight: float = Field(1.0, gt=0, allow_inf_nan=False, description="its part of the mixture, of the sum of weights")
+    weight: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="its part of the mixture, of the sum of weights; null: all its rows",
+    )
     options: dict[str, Any] = Field(default_factory=dict, description="options of the builder")
 
 
@@ -95,7 +100,7 @@ class Part:
     name: str  # its name among `sources`; empty where there is only one
     builder: Builder
     options: BaseModel
-    weight: float
+    weight: float | None
 
 
 def load_recipe(
@@ -144,7 +149,7 @@ def load_parts(
     return recipe.model_copy(update={"sources": complete}), parts
 
 
-def _part(path: Path, name: str, builder: str, given: Mapping[str, Any], weight: float, where: str) -> Part:
+def _part(path: Path, name: str, builder: str, given: Mapping[str, Any], weight: float | None, where: str) -> Part:
     if builder not in BUILDERS:
         raise ConfigError(f"{path}: {where}builder: {unknown_name('builder', builder, BUILDERS)}")
     model = BUILDERS[builder].options

@@ -17,7 +17,7 @@ import hashlib
 import json
 import sqlite3
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -161,6 +161,12 @@ class Staging:
         ).fetchall()
         detail = f"the recipe's weights leave {quota} rows of {part}"
         self._leave([(n, key, "beyond its share of the mixture", detail) for n, key in beyond])
+
+    def refuse_unknown_splits(self, known: Collection[str]) -> None:
+        """A DataError where a row was given a split that is none of `known`: it would be lost."""
+        for (split,) in self._base.execute("SELECT DISTINCT split FROM rows WHERE split IS NOT NULL").fetchall():
+            if split not in known:
+                raise DataError(f"the source gives rows for the split {split!r}; `splits` names {', '.join(known)}")
 
     def drop_straddlers(self, splits: list[str]) -> None:
         """Where a source names the splits itself: rows whose media or group a later one of `splits` has too leave."""

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from mmrl.data.answers import ANSWERS
-from mmrl.data.builders.catalog import BUILDERS
 from mmrl.data.formats.catalog import FORMATS
 from mmrl.data.images import REASONS
 from mmrl.data.jsonl import parse_json
@@ -18,10 +17,6 @@ PAGE = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-
 @pytest.mark.parametrize("name", [*ANSWERS, *KEYS, *MEDIA_KEYS, *REASONS])
 def test_the_page_names_every_key_type_and_reason(name):
     assert f"`{name}`" in PAGE.replace("\n", " ")
-
-
-def test_the_page_describes_every_builder():
-    assert all(f"### {name}\n" in PAGE for name in BUILDERS)
 
 
 def test_the_page_lists_every_format():

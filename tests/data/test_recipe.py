@@ -51,7 +51,7 @@ def test_the_digits_have_the_promised_sizes_and_form(digits):
             assert sample.choices == tuple("0123456789")
             assert sample.metadata["split"] == split
     names = {path.name for path in digits.iterdir()}
-    assert names == {*(f"{split}.jsonl" for split in SPLITS), "dropped.jsonl", "recipe.lock.json", "images"}
+    assert names == {*(f"{split}.jsonl" for split in SPLITS), "dropped.jsonl", "recipe.lock.json", "images", "run.yaml"}
 
 
 def test_every_label_and_picture_is_that_of_the_source_row(digits):

@@ -57,6 +57,7 @@ class ConvertedOptions(BaseModel):
     )
     hub: HubOptions | None = Field(None, description="instead of files")
     media: str = Field(".", description="where the rows' media paths start, below root")
+    beside_files: bool = Field(False, description="media paths start in the folder of each annotation file instead")
     missing_media: bool = Field(False, description="keep rows whose media files are not there; else they are dropped")
     columns: dict[str, str] = Field(default_factory=dict, description="our name of a column → the table's")
     constants: dict[str, Any] = Field(default_factory=dict, description="columns that the table does not have")
@@ -97,13 +98,7 @@ def build_converted(options: ConvertedOptions, *, seed: int) -> Source:
     return Source(
         rows=(row for split, path in files for row in _file(options, root, split, path)),
         total=sum(min(count_rows(path), options.limit or 1 << 60) for _, path in files),
-        inputs={path.relative_to(root).as_posix(): file_digest(path) for _, path in files if path.is_file()}
-        | {
-            f"{path.relative_to(root).as_posix()}/{inner.relative_to(path).as_posix()}": file_digest(inner)
-            for _, path in files
-            if path.is_dir()
-            for inner in _annotations(path)
-        },
+        inputs={path.relative_to(root).as_posix(): _digest(path) for _, path in files},
         notices=(options.licence,) if options.licence else (),
     )
 
@@ -134,8 +129,20 @@ def _annotations(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes) if folder.is_dir() else []
 
 
+def _digest(path: Path) -> str:
+    """SHA-256 of a file; of a folder, over the content of its tables and the names and sizes of everything else."""
+    if path.is_file():
+        return file_digest(path)
+    tables = set(_annotations(path))
+    whole = hashlib.sha256()
+    for inner in sorted(inner for inner in path.rglob("*") if inner.is_file()):
+        known = file_digest(inner) if inner in tables else str(inner.stat().st_size)
+        whole.update(f"{inner.relative_to(path).as_posix()}\0{known}\n".encode())
+    return whole.hexdigest()
+
+
 def _file(options: ConvertedOptions, root: Path, split: str | None, path: Path) -> Iterator[Draft | Dropped]:
-    media = root / options.media
+    media = path.parent if options.beside_files else root / options.media
     if path.is_dir() and options.media == ".":
         media = path  # the names in a folder of pictures start there
     yield from _drafts(options, read_rows(path), path.relative_to(root).as_posix(), split, media)

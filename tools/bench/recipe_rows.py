@@ -1,0 +1,41 @@
+"""Time and memory of building a data set of many rows, without reading any medium: `recipe_rows.py 1000000`."""
+
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from mmrl.data.recipe import write_data_set
+from mmrl.data.source import Draft, Source
+from mmrl.types import Answer, Media
+
+
+def rows(count: int) -> Iterator[Draft]:
+    """Questions of 230 characters with three options; three of them about each clip."""
+    for i in range(count):
+        yield Draft(
+            key=f"r{i}",
+            task="choice",
+            question=f"What is done in clip {i}? " + "x" * 200,
+            choices=("cup", "book", "lamp"),
+            answer=Answer(type="choice", value="ABC"[i % 3]),
+            media=(Media(type="video", path=f"/films/{i // 3}.mp4"),),
+            stratum=str(i % 7),
+        )
+
+
+def main() -> None:
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        source = Source(rows=rows(count), total=count, inputs={})
+        held, _ = write_data_set(source, Path(folder) / "out", name="m", shares={"train": 8, "test": 2}, seed=0)
+        seconds = time.perf_counter() - started
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    print(f"{count} rows → {held}: {seconds:.1f} s, {count / seconds:,.0f} rows/s, at most {peak} MiB")
+
+
+if __name__ == "__main__":
+    main()
