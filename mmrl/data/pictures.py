@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from mmrl.data.images import load_image
 from mmrl.data.video import ClipReader
-from mmrl.data.video_info import ClipInfo
-from mmrl.data.video_plan import ClipRules, plan_clip
+from mmrl.data.video_info import ClipInfo, ClipTrouble
 from mmrl.types import Media, MediaView, Sample
 
 if TYPE_CHECKING:
@@ -22,9 +21,9 @@ if TYPE_CHECKING:
 def pictures_of(sample: Sample, views: Sequence[MediaView] = ()) -> tuple[Image, ...]:
     """RGB pictures in the original's size, item after item: one per image, one per frame of a clip or of listed frames.
 
-    `views` (of the prompt, a completion or a trace) say which frames the model saw. Without them a clip's frames are
-    chosen by the default rules, and all listed frames are given. Raises DataError where a file is missing, BrokenMedia
-    where one cannot be used.
+    `views` (of the prompt, a completion or a trace) say which frames the model saw. Without them no model has seen any:
+    a clip gives two frames a second, 4 to 32 of them, evenly spaced, and listed frames are given all. Raises DataError
+    where a file is missing, BrokenMedia where one cannot be used.
     """
     pictures: list[Image] = []
     for media, view in zip_longest(sample.media, views):
@@ -41,13 +40,23 @@ def pictures_of(sample: Sample, views: Sequence[MediaView] = ()) -> tuple[Image,
 
 
 def clip_frames(media: Media, frames: Sequence[int] = ()) -> list[Image]:
-    """These frames of a clip in their original size; without numbers, those of the default rules."""
+    """These frames of a clip in their original size; without numbers, some that show the whole of it."""
     assert media.path is not None
 
     def choose(info: ClipInfo) -> Sequence[int]:
-        return frames or plan_clip(info, media, ClipRules()).frames
+        return frames or _overview(info, media)
 
     return [picture for piece in _clips().read(media.path, choose, _pictures).pieces for picture in piece]
+
+
+def _overview(info: ClipInfo, media: Media) -> list[int]:
+    """The rules of `video_plan.py` need torch, and who looks without a model should not have to load it."""
+    start, end = media.start or 0.0, info.seconds[-1] if media.end is None else media.end
+    inside = [i for i, second in enumerate(info.seconds) if start <= second <= end]
+    if not inside:
+        raise ClipTrouble("too few frames", f"shows no frame from {start:g} s to {end:g} s")
+    count = min(len(inside), max(4, min(32, round(2 * (info.seconds[inside[-1]] - info.seconds[inside[0]])))))
+    return [inside[round(i * (len(inside) - 1) / max(1, count - 1))] for i in range(count)]
 
 
 def _pictures(frames: NDArray[np.uint8]) -> list[Image]:

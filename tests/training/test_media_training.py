@@ -82,6 +82,7 @@ def close(trained: Trainer) -> None:
     trained.scorer.close()  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_broken_clips_are_dropped_refilled_counted_and_tried_once(
     tmp_path: Path, tiny_folder: Path, samples: list[Sample]
 ) -> None:
