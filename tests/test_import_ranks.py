@@ -23,7 +23,7 @@ RANKS = {
     "rewards": 2,
     "data": 2,
     "curriculum": 2,
-    "curation": 2,
+    "curation": 3,
     "algorithms": 3,
     "policy": 3,
     "traces": 3,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mmrl.cli import data_check, data_clean, data_divide
+from mmrl.cli import data_check, data_choose, data_clean, data_divide, data_look
 from mmrl.cli.options import Quiet
 
 if TYPE_CHECKING:
@@ -19,9 +19,15 @@ app = typer.Typer(no_args_is_help=True, help="Build data sets from recipes, chec
 # The verbs of curation, each in its group's file.
 COMMANDS: dict[str, Callable[..., None]] = {
     "validate": data_check.validate,
+    "stats": data_look.stats,
+    "preview": data_look.preview,
+    "inspect": data_look.inspect,
+    "bias": data_look.bias,
     "filter": data_clean.filter_,
     "dedup": data_clean.dedup,
     "decontaminate": data_clean.decontaminate,
+    "difficulty": data_choose.difficulty,
+    "select": data_choose.select,
     "split": data_divide.split,
     "mix": data_divide.mix,
 }

@@ -11,11 +11,8 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import replace
 
-from mmrl.data.media_paths import media_paths
 from mmrl.errors import ConfigError, DataError
-from mmrl.types import Sample
 
 
 def assign_splits(
@@ -98,38 +95,6 @@ def parse_shares(text: str) -> dict[str, float]:
             raise ConfigError(f"the split name {name!r} is {why}; choose another")
         shares[name] = value
     return shares
-
-
-def split_samples(
-    samples: Sequence[Sample],
-    shares: Mapping[str, float],
-    names: Mapping[str, Hashable],
-    *,
-    group_key: str | None = None,
-    seed: int,
-) -> dict[str, list[Sample]]:
-    """The samples of each split, in their order, `metadata["split"]` set.
-
-    names: media path → a name; samples that share one stay together. group_key: a metadata key; samples with an equal
-    value stay together. Strata are task, answer type and, of one-letter answers, the letter.
-    """
-    labels: list[list[Hashable]] = []
-    for sample in samples:
-        label: list[Hashable] = [("media", names[path]) for path in media_paths(sample)]
-        if group_key is not None:
-            if sample.metadata.get(group_key) is None:
-                raise DataError(
-                    f"sample {sample.id!r} has no metadata {group_key!r}, so which samples it must stay with is "
-                    f"unknown; add it, or group by another key"
-                )
-            label.append(("group", str(sample.metadata[group_key])))
-        labels.append(label)
-    strata = [f"{s.task}\0{s.answer.type}\0{s.answer.value if s.answer.type == 'choice' else ''}" for s in samples]
-    splits = assign_splits([sample.id for sample in samples], strata, connected(labels), shares, seed=seed)
-    divided: dict[str, list[Sample]] = {split: [] for split in shares}
-    for sample, split in zip(samples, splits, strict=True):
-        divided[split].append(replace(sample, metadata={**sample.metadata, "split": split}))
-    return divided
 
 
 def shuffle_key(key: str, seed: int) -> str:

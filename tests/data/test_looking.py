@@ -1,6 +1,5 @@
-"""Checking media files, counting, the preview page, and the commands."""
+"""Checking media files, and the commands."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -9,10 +8,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from mmrl.cli.data import app
-from mmrl.curation.stats import sample_stats
 from mmrl.data.manifest import validate_manifest, write_manifest
-from mmrl.data.preview import preview_html
-from mmrl.errors import ConfigError, DataError, RunError
+from mmrl.errors import RunError
 from mmrl.types import Answer, Media, Sample
 
 
@@ -97,46 +94,6 @@ def test_coordinates_are_compared_with_the_upright_size(tmp_path):
     assert checked(tmp_path, sample(answer=tall, media=[image(tmp_path / "turned.jpg")])).sound
 
 
-def test_stats_count_what_is_there():
-    one, two = Media(type="image", path="/a.png"), Media(type="frames", paths=("/a.png", "/b.png"), fps=1)
-    letters = [
-        sample(str(i), answer=Answer(type="choice", value=v), choices=("x", "y", "z"), media=[one])
-        for i, v in enumerate("ABA")
-    ]
-    others = [sample("4", media=[one, two], task="u", metadata={"split": "test"}), sample("5")]
-    found = sample_stats([*letters, *others])
-    assert found.samples == 5
-    assert found.files == 2
-    assert list(found.tasks.items()) == [("t", 4), ("u", 1)]
-    assert found.answer_types == {"choice": 3, "text": 2}
-    assert found.letters == {"A": 2, "B": 1, "C": 0}
-    assert found.options == {3: 3}
-    assert found.splits == {"test": 1}
-    assert found.media == {"1 image": 3, "1 image, 1 list of frames": 1, "text only": 1}
-
-
-def test_the_preview_escapes_text_shows_the_right_option_and_names_broken_pictures(pictures):
-    samples = [
-        sample(
-            question="<script>alert(1)</script>",
-            answer=Answer(type="choice", value="B"),
-            choices=("<b>x</b>", "y"),
-            media=[image(pictures / "good.png"), image(pictures / "half.png")],
-        ),
-        sample("b", answer=Answer(type="box", value=(4, 4, 20, 10)), media=[image(pictures / "good.png")]),
-        sample("c", answer=Answer(type="number", value=3.5, unit="m"), media=[image(pictures / "gone.png")]),
-    ]
-    page = preview_html(samples, title="a & b", total=7)
-    assert "<script>" not in page
-    assert "&lt;b&gt;x&lt;/b&gt;" in page
-    assert '<li class="right">y ✓</li>' in page
-    assert page.count("data:image/png;base64,") == 2
-    assert "cannot be decoded" in page
-    assert "gone.png does not exist" in page
-    assert "3.5 m" in page
-    assert "The first 3 of 7 samples." in page
-
-
 # --- the commands ----------------------------------------------------------------------------------------------------
 
 
@@ -149,7 +106,7 @@ def run(*arguments: object) -> str:
     return done.stdout
 
 
-def test_build_validate_stats_and_preview_work_on_each_others_output(tmp_path):
+def test_build_again_changes_nothing_and_another_seed_is_refused(tmp_path):
     recipe = tmp_path / "tiny.yaml"
     recipe.write_text("name: tiny\nbuilder: digits\nsplits: {train: 9, test: 1}\noptions: {size: 8, limit: 100}\n")
     out = tmp_path / "out"
@@ -157,30 +114,6 @@ def test_build_validate_stats_and_preview_work_on_each_others_output(tmp_path):
     assert "already there" in run("build", recipe, "--out", out, "--quiet")
     with pytest.raises(RunError):
         run("build", recipe, "--out", out, "--seed", "1", "--quiet")
-    assert "is sound: 10 samples; every picture was decoded." in run("validate", out / "test.jsonl", "--quiet")
-    assert "media were not looked at" in run("validate", out / "test.jsonl", "--no-media")
-    assert "10 samples, 10 different media files" in run("stats", out / "test.jsonl")
-    assert "tiny-test-0002" in run("preview", out / "test.jsonl", "--limit", "3")
-    run("preview", out / "test.jsonl", "--limit", "3", "--out", tmp_path / "page.html")
-    assert (tmp_path / "page.html").read_text(encoding="utf-8").count("<article>") == 3
-    with pytest.raises(ConfigError, match="is a folder"):
-        run("preview", out / "test.jsonl", "--out", tmp_path)
-
-
-def test_validate_lists_every_problem_and_fails(tmp_path):
-    path = tmp_path / "m.jsonl"
-    path.write_text("".join(json.dumps({"id": f"s{i}"}) + "\n" for i in range(12)))
-    done = CliRunner().invoke(app, ["validate", str(path), "--quiet"])
-    assert isinstance(done.exception, DataError)
-    assert done.stdout.count("has no 'answer'") == 12
-    assert "36 problem(s)" in str(done.exception)
-
-
-def test_broken_pictures_do_not_fail_validation(pictures):
-    write_manifest(pictures / "m.jsonl", [sample(media=[image(pictures / "half.png")])])
-    output = run("validate", pictures / "m.jsonl", "--quiet")
-    assert "truncated image" in output
-    assert "is sound" in output
 
 
 def test_every_command_has_a_help_page_with_an_example():

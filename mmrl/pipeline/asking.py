@@ -1,0 +1,127 @@
+"""Asking a model about samples for curation: how hard they are, also blind, and what a run's traces say of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmrl import build
+from mmrl.config.load import changed
+from mmrl.config.schema import Config
+from mmrl.curation.difficulty import Ask
+from mmrl.curation.lim import learning_impact
+from mmrl.errors import DataError
+from mmrl.pipeline.models import config_of_model
+from mmrl.rollout.engine import Sampling
+from mmrl.traces.reader import TraceReader
+from mmrl.types import Dropped, Sample, ScoredGroup
+
+_MARKS = re.compile(r"[ \t]*<(?:image|video)>[ \t]*\n?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """How a model is asked."""
+
+    rollouts: int  # completions of each sample
+    temperature: float | None = None  # None: the config's
+    max_tokens: int | None = None  # longest completion; None: the config's
+    seed: int | None = None  # None: the config's
+    blind: bool = False  # without media
+
+
+@contextmanager
+def asking(
+    model: str,
+    first: Sequence[Sample],
+    *,
+    config: Config | None,
+    how: Asking,
+) -> Iterator[tuple[Ask, Mapping[str, Any]]]:
+    """(what asks `model` for completions of each sample and scores them, the settings that decide them).
+
+    Prompts, rewards and the engine come from `config`, else from the run the model lies in; rewards are checked on the
+    `first` samples.
+    """
+    found, sampling, settings = settings_of(model, config, how)
+    with build.build_scorer(found, list(first)) as scorer:
+        policy = build.load_policy(found, model)
+        renderer = build.build_renderer(found, policy)
+        engine = build.build_engine(found, policy)
+
+        def ask(samples: Sequence[Sample]) -> tuple[list[ScoredGroup], list[Dropped]]:
+            shown = [without_media(sample) for sample in samples] if how.blind else samples
+            prompts, unusable = renderer.render(shown)
+            groups, dropped = scorer.score(engine.generate(prompts, sampling, step=0))
+            return groups, [*unusable, *dropped]
+
+        yield ask, settings
+
+
+def settings_of(model: str, config: Config | None, how: Asking) -> tuple[Config, Sampling, dict[str, Any]]:
+    """(the config with the options applied, how completions are drawn, all that the figures depend on)."""
+    found = config or config_of_model(model)
+    options = {"rollout.max_tokens": how.max_tokens, "run.seed": how.seed}
+    overrides = [f"{key}={value}" for key, value in options.items() if value is not None]
+    found = changed(found, overrides) if overrides else found
+    rollout = found.rollout
+    heat = rollout.temperature if how.temperature is None else how.temperature
+    sampling = Sampling(
+        group_size=how.rollouts,
+        max_tokens=rollout.max_tokens,
+        temperature=heat,
+        top_p=rollout.top_p,
+        top_k=rollout.top_k,
+        stop=rollout.stop,
+        purpose="difficulty",
+    )
+    settings = {
+        "model": model,
+        "rollouts": how.rollouts,
+        "temperature": heat,
+        "top_p": rollout.top_p,
+        "top_k": rollout.top_k,
+        "max_tokens": rollout.max_tokens,
+        "seed": found.run.seed,
+        "prompt": found.prompt.model_dump(mode="json"),
+        "rewards": {task: [use.model_dump(mode="json") for use in uses] for task, uses in found.rewards.items()},
+        "blind": how.blind,
+    }
+    return found, sampling, settings
+
+
+def without_media(sample: Sample) -> Sample:
+    """The question alone, its marks for media taken out."""
+    return replace(sample, media=(), question=_MARKS.sub("", sample.question).strip() or sample.question)
+
+
+def run_learning_impact(run: Path, *, steps_per_epoch: int | None = None) -> dict[str, float]:
+    """Sample id → LIMR's score, from the traces of a run.
+
+    An epoch is `steps_per_epoch` steps; by default the k-th time that a sample is asked counts as its epoch k, which is
+    the same where a run asks every sample once an epoch. Samples without a score are not in the result.
+    """
+    reader = TraceReader(run)
+    seen: dict[str, dict[int, list[float]]] = {}
+    for group in reader.groups():
+        epochs = seen.setdefault(group.sample.id, {})
+        epoch = len(epochs) if steps_per_epoch is None else group.step // steps_per_epoch
+        epochs.setdefault(epoch, []).extend(rollout.accuracy for rollout in group.rollouts)
+    count = 1 + max((max(epochs) for epochs in seen.values()), default=-1)
+    if count < 2:
+        raise DataError(
+            f"{run}: its traces cover {max(count, 0)} epoch(s), and a learning curve needs two. Train on, or give "
+            f"--steps-per-epoch a smaller number"
+        )
+    table = np.full((len(seen), count), np.nan)
+    for place, epochs in enumerate(seen.values()):
+        for epoch, values in epochs.items():
+            table[place, epoch] = np.mean(values)
+    scores = learning_impact(table)
+    return {id_: float(score) for id_, score in zip(seen, scores, strict=True) if not np.isnan(score)}
