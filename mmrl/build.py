@@ -219,6 +219,7 @@ def evaluate_policy(
     return evaluate(
         samples[: config.evaluation.limit],
         render=renderer.render,
+        prepare=renderer.prepare,
         engine=build_engine(config, model),
         scorer=scorer,
         settings=evaluation_settings(config, sampled=sampled),

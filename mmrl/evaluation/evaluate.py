@@ -44,18 +44,23 @@ def evaluate(
     scorer: Scorer,
     settings: EvaluationSettings,
     answer_of: AnswerOf = tagged_answer,
+    prepare: Callable[[Sequence[Sample]], None] = lambda samples: None,
     progress: Progress | None = None,
 ) -> EvaluationResult:
     """Accuracy, pass@k, majority@k, format, length, truncation; per task and overall, with intervals over samples.
 
-    `answer_of` finds the answer that a completion votes for in majority@k. Completions are seeded by sample, never by
+    `answer_of` finds the answer that a completion votes for in majority@k. `prepare` is told the next batch while one
+    is under way, so that its media can be decoded meanwhile. Completions are seeded by sample, never by
     batch or step, so two models are asked with the same randomness.
     """
     _check_samples(samples)
     rows: list[SampleRow] = []
     with (progress or SilentProgress()).task("evaluating", total=len(samples)) as task:
-        for batch in _batches(samples, settings.batch_prompts):
-            rows += _evaluate_batch(batch, render, engine, scorer, settings, answer_of)
+        batches = list(_batches(samples, settings.batch_prompts))
+        for batch, following in zip(batches, [*batches[1:], ()], strict=True):
+            prompts = render(batch)  # once, for both passes
+            prepare(following)
+            rows += _evaluate_batch(batch, prompts, engine, scorer, settings, answer_of)
             task.advance(len(batch), accuracy=round(fmean(row.greedy_accuracy for row in rows), 3))
     tasks = dict.fromkeys(row.task for row in rows)
     return EvaluationResult(
@@ -101,13 +106,13 @@ def summarise(rows: Sequence[SampleRow], settings: EvaluationSettings) -> TaskSu
 
 def _evaluate_batch(
     batch: Sequence[Sample],
-    render: Render,
+    rendered: tuple[list[Prompt], list[Dropped]],
     engine: RolloutEngine,
     scorer: Scorer,
     settings: EvaluationSettings,
     answer_of: AnswerOf,
 ) -> Iterator[SampleRow]:
-    prompts, unrendered = render(batch)  # once, for both passes
+    prompts, unrendered = rendered
     drops: dict[str, list[Dropped]] = defaultdict(list)
     for drop in unrendered:
         drops[drop.sample_id].append(drop)
