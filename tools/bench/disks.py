@@ -1,4 +1,4 @@
-"""A task with large pictures that a tiny model can learn in minutes: which of ten colours has the disk?
+"""A task with large pictures that a tiny model can learn in minutes: which tenth of the colour circle is the disk?
 
 448×448 pixels are 256 visual tokens. The disk's place and size vary, its colour scatters around the hue that is asked
 for, and everything is full of noise; no shortcut leads past the picture. Written as a manifest like any data set.
@@ -15,10 +15,10 @@ from PIL import Image
 from mmrl.data.manifest import write_manifest
 from mmrl.types import Answer, Media, Sample
 
-COLOURS = ("red", "orange", "lime", "green", "mint", "cyan", "blue", "violet", "purple", "pink")  # 36° apart
+COLOURS = tuple("0123456789")  # tenths of the colour circle: one token each, like the digits of the other task
 EDGE = 448
 CELL = 14  # pixels: the noise is coarse, so that files stay small
-SCATTER = 10.0  # degrees: standard deviation of the hue
+SCATTER = 6.0  # degrees: standard deviation of the hue
 
 
 def write_disks(folder: Path, *, count: int, seed: int) -> Path:
@@ -34,7 +34,7 @@ def write_disks(folder: Path, *, count: int, seed: int) -> Path:
             Sample(
                 id=f"disks-{seed}-{number:05d}",
                 task="choice",
-                question="Which colour has the disk?",
+                question="Which colour has the disk? 0 is red, 5 is cyan.",
                 media=(Media(type="image", path=str(path)),),
                 choices=COLOURS,
                 answer=Answer(type="choice", value="ABCDEFGHIJ"[colour]),

@@ -53,8 +53,6 @@ def disks(config: Config, folder: Path, progress: Progress) -> tuple[Path, Path]
     return write_disks(folder / "train", count=1200, seed=1), write_disks(folder / "held_out", count=300, seed=2)
 
 
-DISKS = ("sft.samples=1200", 'sft.thoughts=["It looks {answer}."]')
-
 TASKS: dict[str, Task] = {
     "digits": Task(
         title="handwritten digits, 4 visual tokens",
@@ -71,13 +69,13 @@ TASKS: dict[str, Task] = {
     "disks": Task(
         title="colours of disks, 256 visual tokens",
         data=disks,
-        cold_start=(*DISKS, "sft.steps=100", "sft.samples_per_step=8"),
-        ceiling=(*DISKS, "sft.steps=250", "sft.samples_per_step=16"),
+        cold_start=("sft.samples=200", "sft.steps=150", "sft.samples_per_step=8"),
+        ceiling=("sft.samples=1200", "sft.steps=250", "sft.samples_per_step=16"),
         goal=None,
         prompts=8,
         group_size=8,
         max_tokens=32,
-        learning_rate=3e-4,
+        learning_rate=1e-4,
         held_out=100,
     ),
 }

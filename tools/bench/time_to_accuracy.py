@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
                 overrides=tuple(options.set),
                 progress=SilentProgress(),
             )
-            found = race(ready, options)
+            found = race(changed(ready, options), options)
             report["runs"].append({"task": name, "seed": seed, **found})
             print(f"{name}, seed {seed}: {sentence(found)}", file=sys.stderr, flush=True)
             if options.json:
@@ -85,10 +85,22 @@ def parser() -> argparse.ArgumentParser:
     add("--every", type=int, default=5, help="steps between evaluations")
     add("--seconds", type=float, default=1800.0, help="of steps, per tool and run; then it has not reached the goal")
     add("--steps", type=int, default=600, help="most steps per tool and run")
+    add("--learning-rate", type=float, help="of both tools; default: the task's")
+    add("--group-size", type=int, help="of both tools; default: the task's")
     add("--threads", type=int, default=2)
     add("--set", nargs="+", default=(), metavar="KEY=VALUE", help="settings of the cold starts' config")
     add("--json", type=Path, help="file for the whole report, written after every run")
     return made
+
+
+def changed(ready: Prepared, options: argparse.Namespace) -> Prepared:
+    """With the learning rate and group size of the command line, where it names them."""
+    cell = replace(
+        ready.cell,
+        learning_rate=options.learning_rate or ready.cell.learning_rate,
+        group_size=options.group_size or ready.cell.group_size,
+    )
+    return replace(ready, cell=cell)
 
 
 def race(ready: Prepared, options: argparse.Namespace) -> dict[str, Any]:
