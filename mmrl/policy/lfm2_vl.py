@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from mmrl.policy.coordinates import shares
 from mmrl.policy.family import Family, Grid
 from mmrl.policy.grid_positions import grid_positions
+from mmrl.policy.row_cache import call_plainly
 from mmrl.policy.spelling import ShownItem, Spelling
 from mmrl.types import Prompt
 
@@ -35,7 +36,7 @@ MARKS = (
 
 
 def prompt_positions(prompt: Prompt, config: Any) -> Int[Tensor, "3 P"]:
-    """0, 1, 2, … on all three axes; `prepare` makes the decoder read the first."""
+    """0, 1, 2, … on all three axes, of which the decoder is given one."""
     return grid_positions(len(prompt.token_ids), ())
 
 
@@ -111,20 +112,8 @@ def vision_parts(model: nn.Module) -> dict[str, tuple[nn.Module, ...]]:
 
 
 def prepare(model: nn.Module) -> None:
-    """Let the decoder take what every decoder is given: positions on three axes, and a mask for attention alone."""
-    language_model(model).register_forward_pre_hook(_adapted, with_kwargs=True)
-
-
-def _adapted(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """Positions: the first axis. A four-dimensional mask is for the attention layers; the convolutions need none,
-    because padding is on the right of everything they see.
-    """
-    positions, mask = kwargs.get("position_ids"), kwargs.get("attention_mask")
-    if positions is not None and positions.dim() == 3:
-        kwargs = {**kwargs, "position_ids": positions[0]}
-    if isinstance(mask, Tensor) and mask.dim() == 4:
-        kwargs = {**kwargs, "attention_mask": {"full_attention": mask, "conv": None}}
-    return args, kwargs
+    """One row per completion, plain positions: the decoder is called as Hugging Face calls it."""
+    call_plainly(language_model(model))
 
 
 LFM2_VL = Family(

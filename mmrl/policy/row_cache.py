@@ -1,7 +1,8 @@
-"""Decoding where nothing can be shared: every completion has keys, values and states of its own.
+"""Families that cannot pack: their decoder is called as Hugging Face calls it, and every completion has its own cache.
 
-For decoders whose layers carry more than keys and values (short convolutions, recurrent states). A prompt is still
-computed once; what its last token leaves behind is then copied for each of its completions.
+For decoders whose layers carry more than keys and values, or look at more than a mask allows: short convolutions,
+recurrent states, sliding windows. Rows are padded on the right, which nothing causal can see. A prompt is still
+computed once when it is sampled from; what its last token leaves behind is then copied for each of its completions.
 """
 
 from __future__ import annotations
@@ -10,13 +11,12 @@ from typing import Any
 
 import torch
 from jaxtyping import Int
-from torch import Tensor
-from torch.nn import functional as F
+from torch import Tensor, nn
 from transformers import DynamicCache
 
 
 class RowCache(DynamicCache):
-    """Hugging Face's cache with the methods of `SharedPrefixCache`.
+    """Hugging Face's cache with the methods of `SharedPrefixCache` that an engine calls.
 
     Its prompts must be equally long: padding would enter the states.
     """
@@ -34,7 +34,19 @@ class RowCache(DynamicCache):
         """Forget all branches but these."""
         self.reorder_cache(rows)  # type: ignore[arg-type]  # annotated with the class torch calls LongTensor
 
-    def attend(self, query: Tensor, keys: Tensor, values: Tensor, *, layer: int, scale: float) -> Tensor:
-        """[N, H, 1, d] queries against their own [N, heads, L, d] keys, all of them → [N, 1, H, d]."""
-        grouped = query.shape[1] != keys.shape[1]
-        return F.scaled_dot_product_attention(query, keys, values, scale=scale, enable_gqa=grouped).transpose(1, 2)
+
+def call_plainly(decoder: nn.Module) -> None:
+    """Let a decoder be called with what packing decoders are given; it sees embeddings, plain positions and its cache.
+
+    Without a mask it makes its own, causal one, windows included.
+    """
+    decoder.register_forward_pre_hook(_plain, with_kwargs=True)
+
+
+def _plain(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    plain = {name: value for name, value in kwargs.items() if name not in ("packed", "shared_prefix")}
+    plain["attention_mask"] = None
+    positions = plain.get("position_ids")
+    if positions is not None and positions.dim() == 3:
+        plain["position_ids"] = positions[0]
+    return args, plain

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from mmrl.backend.backend import OptimizerSettings
 from mmrl.backend.torch_backend import TorchBackend
 from mmrl.policy.disagreement import disagreement
 from mmrl.policy.families import FAMILIES
+from mmrl.policy.family import Family
 from mmrl.policy.load import LoadedModel, load_model
 from mmrl.policy.policy import Policy
 from mmrl.policy.repeated import repeated_outputs
@@ -183,3 +184,13 @@ def test_disagreement_is_the_same_packed_and_in_rows_of_their_own(family: str, f
     handle.remove()
     by_hand = disagreement(torch.stack(rows))  # of the second and third token
     assert torch.allclose(found[0, 1:3], by_hand, atol=1e-4)
+
+
+def test_the_page_on_families_explains_every_field_and_lists_every_family() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "families.md").read_text()
+    assert all(f"`{field.name}`" in page for field in fields(Family))
+    for family in FAMILIES.values():
+        [line] = [line for line in page.splitlines() if line.startswith(f"{family.name} ")]
+        way = "packed" if family.packs else "repeated"
+        assert all(word in line for word in (", ".join(family.model_types), way, ", ".join(family.media)))
+        assert line.endswith(family.coordinates)
