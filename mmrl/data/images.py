@@ -27,7 +27,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF
 
 # What can be wrong with a picture file that is there: slug → what to do about it.
 REASONS: Mapping[str, str] = {
-    "not a file": "give the path of a picture",
+    "not a file": "give the path of a picture or clip",
     "unreadable file": "check its permissions and the disk",
     "empty file": "fetch or copy it again",
     "unknown format": f"readable are {', '.join(FORMATS)}: convert it, or fetch it again if it should be one of them",

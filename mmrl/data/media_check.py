@@ -1,5 +1,4 @@
-"""Looking up every file that a manifest names; decoding every picture, and of every clip the frames a model would see.
-"""
+"""Looks up every file a manifest names; decodes every picture, and of every clip the frames a model would see."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -74,6 +75,7 @@ class Preprocessor:
         self._rules = rules or ClipRules()
         self.images_preprocessed = 0  # so far, for benchmarks
         self.clips_preprocessed = 0
+        self._counting = threading.Lock()
 
     def __call__(self, media: Media) -> Preprocessed:
         """Raises DataError where a file is missing or the family cannot be shown such media, BrokenMedia where a file
@@ -94,7 +96,8 @@ class Preprocessor:
 
     def _image(self, path: str) -> Preprocessed:
         image = load_image(path)
-        self.images_preprocessed += 1
+        with self._counting:
+            self.images_preprocessed += 1
         patches, grid = self._family.cut(self._processor, image, *self._bounds)
         width, height = self._family.spoken_size(grid, self._config)
         return Preprocessed(
@@ -108,7 +111,8 @@ class Preprocessor:
         )
 
     def _clip(self, shown: _Shown) -> Preprocessed:
-        self.clips_preprocessed += 1
+        with self._counting:
+            self.clips_preprocessed += 1
         processor = self._processor.video_processor
         # Frames come chosen and resized. Newer versions warn unless they are told how they would have resized them.
         unused = {"cap_pixels_per_frame": False} if hasattr(processor, "cap_pixels_per_frame") else {}

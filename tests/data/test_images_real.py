@@ -51,6 +51,16 @@ def test_files_of_several_frames_are_refused_by_name(name: str, reason: str) -> 
     assert caught.value.reason == reason
 
 
+@pytest.mark.parametrize("mode", ["YCbCr", "LAB"])
+def test_other_colour_spaces_are_converted(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / "p.tif"
+    value = {"YCbCr": (76, 85, 255), "LAB": (255, 128, 128)}[mode]  # red; white: a and b in the middle
+    Image.new(mode, (5, 4), value).save(path)
+    expected = {"YCbCr": (254, 0, 0), "LAB": (255, 255, 255)}[mode]
+    loaded = load_image(path)
+    assert (loaded.mode, loaded.size, loaded.getpixel((2, 2))) == ("RGB", (5, 4), expected)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 3), (3, 2), (1, 200), (200, 1), (27, 29)])
 def test_tiny_and_thin_pictures_can_be_shown(
     tiny_model: toy.LoadedModel, tmp_path: Path, size: tuple[int, int]
