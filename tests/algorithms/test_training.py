@@ -39,6 +39,7 @@ def make(tmp_path: Path, tiny_folder: Path, pictures: list[Path]) -> Make:
                 "data": {"train": "unused"},
                 "rewards": {"default": [{"path": "tests.algorithms.even_reward:even"}]},
                 "algorithm": algorithm if isinstance(algorithm, str) else dict(algorithm),
+                "prompt": {"mode": "vanilla"},  # a demonstrated answer is then two tokens long
                 "rollout": {"prompts_per_step": 2, "group_size": 4, "max_tokens": 6},
                 "train": {"steps": steps, "learning_rate": 1e-3, "minibatches": 2, **keys},
             }
