@@ -33,7 +33,7 @@ class RunConfig(Section):
 class TinyModelConfig(Section):
     """A real model with random weights, small enough for two cores (see `policy/tiny.py`)."""
 
-    family: Literal["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "lfm2_vl"] = Field(
+    family: Literal["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5", "lfm2_vl"] = Field(
         "qwen2_5_vl", description="its architecture: see `mmrl list families`"
     )
     hidden_size: Positive = 128

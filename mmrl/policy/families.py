@@ -7,9 +7,10 @@ from mmrl.policy.family import Family
 from mmrl.policy.lfm2_vl import LFM2_VL
 from mmrl.policy.qwen2_5_vl import QWEN2_5_VL
 from mmrl.policy.qwen2_vl import QWEN2_VL
+from mmrl.policy.qwen3_5 import QWEN3_5
 from mmrl.policy.qwen3_vl import QWEN3_VL
 
-FAMILIES: dict[str, Family] = {family.name: family for family in (QWEN2_VL, QWEN2_5_VL, QWEN3_VL, LFM2_VL)}
+FAMILIES: dict[str, Family] = {family.name: family for family in (QWEN2_VL, QWEN2_5_VL, QWEN3_VL, QWEN3_5, LFM2_VL)}
 
 
 def family_of(model_type: str, *, where: str) -> Family:

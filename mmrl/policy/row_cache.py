@@ -7,7 +7,7 @@ computed once when it is sampled from; what its last token leaves behind is then
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Int
@@ -35,18 +35,18 @@ class RowCache(DynamicCache):
         self.reorder_cache(rows)  # type: ignore[arg-type]  # annotated with the class torch calls LongTensor
 
 
-def call_plainly(decoder: nn.Module) -> None:
-    """Let a decoder be called with what packing decoders are given; it sees embeddings, plain positions and its cache.
+def call_plainly(decoder: nn.Module, *, axes: Literal[1, 3] = 1) -> None:
+    """Let a decoder be called with what packing decoders are given; it sees embeddings, positions and its cache.
 
-    Without a mask it makes its own, causal one, windows included.
+    `axes` of the positions it takes. Without a mask it makes its own, causal one, windows included.
     """
-    decoder.register_forward_pre_hook(_plain, with_kwargs=True)
 
+    def plain(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        left = {name: value for name, value in kwargs.items() if name not in ("packed", "shared_prefix")}
+        left["attention_mask"] = None
+        positions = left.get("position_ids")
+        if axes == 1 and positions is not None and positions.dim() == 3:
+            left["position_ids"] = positions[0]
+        return args, left
 
-def _plain(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    plain = {name: value for name, value in kwargs.items() if name not in ("packed", "shared_prefix")}
-    plain["attention_mask"] = None
-    positions = plain.get("position_ids")
-    if positions is not None and positions.dim() == 3:
-        plain["position_ids"] = positions[0]
-    return args, plain
+    decoder.register_forward_pre_hook(plain, with_kwargs=True)

@@ -14,7 +14,7 @@ import torch
 
 from mmrl.errors import RunError, unknown_name
 from mmrl.policy.tiny_lfm2_vl import lfm2_vl
-from mmrl.policy.tiny_qwen import qwen2_5_vl, qwen2_vl, qwen3_vl
+from mmrl.policy.tiny_qwen import qwen2_5_vl, qwen2_vl, qwen3_5, qwen3_vl
 from mmrl.policy.tiny_shape import TinyModel, TinyShape
 
 DEFAULT_FAMILY = "qwen2_5_vl"
@@ -24,6 +24,7 @@ TINY: dict[str, Callable[[TinyShape], TinyModel]] = {
     "qwen2_vl": qwen2_vl,
     "qwen2_5_vl": qwen2_5_vl,
     "qwen3_vl": qwen3_vl,
+    "qwen3_5": qwen3_5,
     "lfm2_vl": lfm2_vl,
 }
 

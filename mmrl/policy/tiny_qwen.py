@@ -1,4 +1,4 @@
-"""Tiny Qwen2-VL, Qwen2.5-VL and Qwen3-VL: configs and processors in the shape of the published ones."""
+"""Tiny Qwen2-VL, Qwen2.5-VL, Qwen3-VL and Qwen3.5: configs and processors in the shape of the published ones."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from transformers import (
     Qwen2VLImageProcessor,
     Qwen2VLProcessor,
     Qwen2VLVideoProcessor,
+    Qwen3_5Config,
+    Qwen3_5ForConditionalGeneration,
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
     Qwen3VLProcessor,
@@ -114,15 +116,47 @@ def qwen3_vl(shape: TinyShape) -> TinyModel:
         },
         **_special_ids(),
     )
+    return TinyModel(config=config, build=Qwen3VLForConditionalGeneration, processor=_processor_of_16())
+
+
+def qwen3_5(shape: TinyShape) -> TinyModel:
+    """Qwen3-VL's tower without deeper levels; gated delta layers in the decoder, every second one attention."""
+    text = _text(shape)
+    text["head_dim"] = head = shape.hidden_size // shape.heads
+    text["rope_parameters"] |= {"mrope_interleaved": True, "partial_rotary_factor": 1.0}
+    text["layer_types"] = [
+        "full_attention" if i % 2 or shape.layers == 1 else "linear_attention" for i in range(shape.layers)
+    ]
+    text |= {"linear_key_head_dim": head, "linear_value_head_dim": head}
+    text |= {"linear_num_key_heads": shape.key_value_heads, "linear_num_value_heads": shape.heads}
+    config = Qwen3_5Config(
+        text_config=text,
+        vision_config={
+            "depth": shape.vision_depth,
+            "hidden_size": shape.vision_hidden_size,
+            "intermediate_size": shape.vision_hidden_size * 2,
+            "num_heads": 4,
+            "patch_size": 16,
+            "spatial_merge_size": 2,
+            "temporal_patch_size": 2,
+            "out_hidden_size": shape.hidden_size,
+            "num_position_embeddings": 64,
+        },
+        **_special_ids(),
+    )
+    return TinyModel(config=config, build=Qwen3_5ForConditionalGeneration, processor=_processor_of_16())
+
+
+def _processor_of_16() -> Qwen3VLProcessor:
+    """Processor of Qwen3-VL and Qwen3.5: patches of 16 pixels."""
     half = [0.5, 0.5, 0.5]
     size = {"shortest_edge": 64 * 64, "longest_edge": 32 * 32 * 4096}
-    processor = Qwen3VLProcessor(
+    return Qwen3VLProcessor(
         image_processor=Qwen2VLImageProcessor(patch_size=16, size=size, image_mean=half, image_std=half),
         video_processor=Qwen3VLVideoProcessor(size=size, image_mean=half, image_std=half, cap_pixels_per_frame=True),
         tokenizer=_tokenizer(),
         chat_template=CHAT_TEMPLATE,
     )
-    return TinyModel(config=config, build=Qwen3VLForConditionalGeneration, processor=processor)
 
 
 def _text(shape: TinyShape) -> dict[str, Any]:

@@ -51,11 +51,16 @@ def gradients(policy: Policy, outputs: PolicyOutputs) -> dict[str, Tensor]:
 
 
 def assert_equal_gradients(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    """Within 1e-5 of each parameter's; those that are 0 (a bias of keys shifts all scores alike) hold rounding only."""
+    """Within 1e-5 of each parameter's, or of what rounding leaves where terms cancel.
+
+    That is 1e-8 of all gradients together (a bias of keys shifts all scores alike: its gradient is 0), and 1e-7 in
+    gated delta layers, whose decays sum products of many exponentials in float32.
+    """
     assert found.keys() == expected.keys()
     whole = float(torch.stack([g.norm() for g in expected.values()]).norm())
     for name, gradient in expected.items():
-        assert float((found[name] - gradient).norm()) <= 1e-5 * float(gradient.norm()) + 1e-8 * whole, name
+        rounding = 1e-7 if ".linear_attn." in name else 1e-8
+        assert float((found[name] - gradient).norm()) <= 1e-5 * float(gradient.norm()) + rounding * whole, name
 
 
 def picture_groups(model: LoadedModel, pictures: Sequence[Path]) -> list[RolloutGroup]:

@@ -85,9 +85,9 @@ def prompt_of(id_: str, shown: Sequence[Shown], model: LoadedModel, *, text: int
             generator=torch.Generator().manual_seed(hash((item.seed, *grid)) % 2**31),
         )
         placeholder = config.video_token_id if isinstance(item, Video) else config.image_token_id
-        frames = times if family.name == "qwen3_vl" else 1
+        frames = times if family.name in ("qwen3_vl", "qwen3_5") else 1
         for frame in range(frames):
-            if isinstance(item, Video) and family.name == "qwen3_vl":
+            if isinstance(item, Video) and family.name in ("qwen3_vl", "qwen3_5"):
                 stamp = f"<{frame * item.seconds:.1f} seconds>"
                 token_ids.extend(model.processor.tokenizer(stamp, add_special_tokens=False).input_ids)
             count = times // frames * item.height * item.width
