@@ -6,12 +6,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from mmrl import build
 from mmrl.config.schema import Config
+from mmrl.errors import RunError
 from mmrl.policy.load import load_model
 from mmrl.progress import SilentProgress
 from mmrl.traces.reader import TraceReader
@@ -41,7 +41,7 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
     ]
 
 
-def trainer(folder: Path, model: Path, samples: Sequence[Sample], **keys: Any) -> Trainer:
+def trainer(folder: Path, model: Path, samples: Sequence[Sample], *, checked: Sequence[Sample] = ()) -> Trainer:
     config = Config.model_validate(
         {
             "run": {"name": "clips", "folder": str(folder), "seed": 5},
@@ -51,7 +51,7 @@ def trainer(folder: Path, model: Path, samples: Sequence[Sample], **keys: Any) -
             "rewards": {"default": [{"path": "tests.training.frames_reward:looks"}]},
             "algorithm": {"base": "grpo"},
             "rollout": {"prompts_per_step": 2, "group_size": 3, "max_tokens": 6},
-            "train": {"steps": STEPS, "learning_rate": 1e-3, **keys},
+            "train": {"steps": STEPS, "learning_rate": 1e-3},
         }
     )
     folder.mkdir()
@@ -61,7 +61,7 @@ def trainer(folder: Path, model: Path, samples: Sequence[Sample], **keys: Any) -
         model=load_model(str(model)),
         train=samples,
         validation=[],
-        scorer=build.build_scorer(config, samples[:1]),
+        scorer=build.build_scorer(config, checked or samples[:1]),
         progress=SilentProgress(),
     )
 
@@ -113,6 +113,18 @@ def test_broken_clips_are_dropped_refilled_counted_and_tried_once(
                 assert list(view.frames) == result.details["seen"]  # the reward saw what the model saw
                 assert len(view.seconds) == len(view.frames) == 4
                 assert view.reader == "decord"
+    close(trained)
+
+
+def test_a_run_of_nothing_but_broken_media_ends_with_the_reasons(
+    tmp_path: Path, tiny_folder: Path, samples: list[Sample]
+) -> None:
+    run = tmp_path / "run"
+    trained = trainer(run, tiny_folder, [samples[1], samples[5]], checked=samples[4:5])
+    trained = replace(trained, settings=replace(trained.settings, steps=10))
+    with pytest.raises(RunError, match=r"steps 0–4 had no group .* 1 × truncated video, 1 × truncated image"):
+        train(trained)
+    assert len((run / "quarantine.jsonl").read_text().splitlines()) == 2
     close(trained)
 
 

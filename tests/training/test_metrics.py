@@ -106,7 +106,7 @@ def test_rollout_metrics_by_hand() -> None:
     solved = scored_group(choice_sample("solved"), ["B", "B"])
     missed = scored_group(choice_sample("missed"), ["A" * 30], max_tokens=21)
     assert mixed.totals == (1.5, 0.0, 0.0, 1.0)
-    drops = [Dropped(sample_id=name, stage="media", reason="gone") for name in ("x", "y")]
+    drops = [Dropped(sample_id=name, stage="media", reason="truncated video") for name in ("x", "y")]
     values = rollout_metrics([mixed, solved, missed], [*drops, Dropped(sample_id="z", stage="filter", reason="equal")])
     tokens = [19, 2, 2, 2, 2, 2, 21]
     deviation = math.sqrt(((1.5 - 0.625) ** 2 + 2 * 0.625**2 + (1 - 0.625) ** 2) / 3)
@@ -130,6 +130,7 @@ def test_rollout_metrics_by_hand() -> None:
         "rollout/duplicate_fraction": (1 / 4 + 1 / 2 + 0) / 3,
         "rollout/groups": 3,
         "rollout/dropped_media": 2,
+        "media/dropped_truncated_video": 2,
         "rollout/dropped_filter": 1,
     }
     assert values == pytest.approx(expected)
