@@ -12,6 +12,7 @@ from mmrl.config.load import load_config
 from mmrl.rewards.catalog import REWARDS
 
 ROOT = Path(__file__).parents[2]
+FAMILY_NAMES = ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5", "lfm2_vl"]
 
 
 def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -21,7 +22,7 @@ def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 @pytest.mark.parametrize(
     ("kind", "names"),
-    [("algorithms", ALGORITHMS), ("rewards", REWARDS), ("families", ["qwen2_5_vl"]), ("recipes", ["digits"])],
+    [("algorithms", ALGORITHMS), ("rewards", REWARDS), ("families", FAMILY_NAMES), ("recipes", ["digits"])],
 )
 def test_list_names_everything_of_a_kind(kind: str, names: list[str], capsys: pytest.CaptureFixture[str]):
     lines = printed(capsys, "list", kind).splitlines()
