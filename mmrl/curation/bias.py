@@ -291,7 +291,7 @@ def _features(texts: Sequence[str]) -> Any:
 def _model(seed: int) -> Any:
     from sklearn.linear_model import SGDClassifier
 
-    return SGDClassifier(loss="log_loss", alpha=1e-5, max_iter=30, tol=1e-3, random_state=seed, average=True)
+    return SGDClassifier(loss="log_loss", alpha=1e-5, max_iter=20, tol=None, random_state=seed, average=True)
 
 
 def _folds(samples: Sequence[Sample], seed: int) -> NDArray[np.int64]:

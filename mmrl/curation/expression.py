@@ -220,9 +220,10 @@ class _Parser:
                 return self._call(node, depth)
             case ast.GeneratorExp() | ast.ListComp():
                 return self._comprehension(node, depth)
+        if isinstance(node, ast.Constant) and node.value is None:
+            self._fail(node, "there is no null: a field that is null does not exist; write not has(…)")
         what = type(node).__name__
-        hint = " Use true, false and has(…) instead of None." if isinstance(node, ast.Constant) else ""
-        self._fail(node, f"{what} is not part of the language.{hint} There are fields, comparisons, and, or, not, "
+        self._fail(node, f"{what} is not part of the language. There are fields, comparisons, and, or, not, "
                          f"arithmetic and {', '.join(FUNCTIONS)}")  # fmt: skip
 
     def _name(self, node: ast.Name) -> Evaluate:
@@ -234,7 +235,7 @@ class _Parser:
         if name in _CONSTANTS:
             constant = _CONSTANTS[name]
             return lambda env: constant
-        if name in ("None", "null"):
+        if name == "null":
             self._fail(node, "there is no null: a field that is null does not exist; write not has(…)")
         self._fail(node, f"unknown field {name!r}.{_meant(name, [*self._locals, *FIELDS])} Known: {', '.join(FIELDS)}")
 
@@ -431,7 +432,11 @@ class _Parser:
                 why = f"{wrong} is not part of the language; write {right}"
         if re.search(r"(?<![=!<>])=(?!=)", self._text):
             why = "= is not part of the language; write == to compare"
-        raise ConfigError(_pointed(self._text, error.lineno or 1, error.offset or 1, why)) from None
+        line = min(error.lineno or 1, self._text.count("\n") + 1)
+        column = error.offset or 1
+        if line != error.lineno or not error.offset or not error.text or not error.text[column - 1 :].strip():
+            line, column = self._text.count("\n") + 1, len(self._text.split("\n")[-1]) + 1  # it ends too early
+        raise ConfigError(_pointed(self._text, line, column, why)) from None
 
 
 def _dotted(node: ast.expr) -> str:

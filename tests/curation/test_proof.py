@@ -173,7 +173,7 @@ def test_bias_finds_planted_shortcuts_and_nothing_else(tmp_path: Path):
     def options() -> list[str]:
         return [words[i] for i in generator.permutation(10)[:4]]
 
-    for i in range(400):
+    for i in range(250):
         letter = "ABCD"[generator.integers(4)]
         rows.append(
             row(f"fair-{i}", task="fair", question=f"What is in picture {i}?", choices=options(), answer=choice(letter))
