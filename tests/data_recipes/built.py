@@ -1,4 +1,4 @@
-"""Small builds of the generated recipes, made once per test session."""
+"""Builds of the generated recipes, made once per test session: small ones for every test run, large ones for shares."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from mmrl.data.recipe import build_recipe
 from mmrl.data.recipe_file import known_recipes, load_parts
 from mmrl.types import Sample
 
-SIZES = {"train": 400, "validation": 60, "test": 160, "test_hard": 160}
-SLOW = {"charts": 0.3, "clips": 0.5, "room": 0.5, "photographs": 0.6}  # of those sizes
+SPLITS = ("train", "validation", "test", "test_hard")
+SMALL = (20, 4, 12, 12)  # rows of each split
+LARGE = (400, 60, 160, 2)
+DEAR = {"charts": 0.4, "clips": 0.5, "photographs": 0.6}  # of those, where a row takes long to draw
 
 
 def generated_recipes() -> list[str]:
@@ -23,14 +25,15 @@ def generated_recipes() -> list[str]:
 
 
 @cache
-def built(name: str) -> Path:
-    """The folder of a small build."""
+def built(name: str, sizes: tuple[int, ...] = SMALL) -> Path:
+    """The folder of a build."""
     folder = Path(mkdtemp(prefix=f"recipe-{name}-")) / name
-    settings = [f"n_{split}={round(size * SLOW.get(name, 1))}" for split, size in SIZES.items()]
+    share = DEAR.get(name, 1.0)
+    settings = [f"n_{split}={max(2, round(size * share))}" for split, size in zip(SPLITS, sizes, strict=True)]
     build_recipe(name, folder, settings=settings)
     return folder
 
 
 @cache
-def samples(name: str, split: str) -> tuple[Sample, ...]:
-    return tuple(read_manifest(built(name) / f"{split}.jsonl"))
+def samples(name: str, split: str, sizes: tuple[int, ...] = SMALL) -> tuple[Sample, ...]:
+    return tuple(read_manifest(built(name, sizes) / f"{split}.jsonl"))

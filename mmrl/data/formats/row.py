@@ -115,8 +115,8 @@ def media_list(value: Any, type_: str) -> list[dict[str, Any]]:
 
 
 def relative_path(text: str) -> str:
-    """A path as these data sets write it: `./x`, `/x` and `x` start from the media folder; `\\` separates like `/`."""
-    path = text.strip().replace("\\", "/").removeprefix("file://").removeprefix("./").lstrip("/")
+    """A path as these data sets write it: `./x` and `x` start from the media folder, `/x` stays, `\\` is `/`."""
+    path = text.strip().replace("\\", "/").removeprefix("file://").removeprefix("./")
     if ".." in path.split("/"):
         raise Unfit("path leaves the media folder", f"the path {text[:60]!r} goes up with '..'")
     return path

@@ -18,6 +18,7 @@ from mmrl.data.formats.row import (
     choice_answer,
     letters_of,
     number_of,
+    relative_path,
     tagged_answer,
     text_of,
     without_letters,
@@ -49,7 +50,7 @@ def video_r1_row(row: ForeignRow) -> ManifestRow:
         "id": f"{source}-{text_of(row, 'problem_id')}",
         "task": TASKS[kind],
         "question": text_of(row, "problem"),
-        "media": [{"type": medium, "path": text_of(row, "path").removeprefix("./").lstrip("/")}],
+        "media": [{"type": medium, "path": relative_path(text_of(row, "path").removeprefix(".").lstrip("/"))}],
         "metadata": metadata,
     }
     if kind == "multiple choice":

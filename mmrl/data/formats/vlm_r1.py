@@ -16,7 +16,7 @@ import json
 import re
 from typing import Any
 
-from mmrl.data.formats.row import ForeignRow, ManifestRow, Unfit, letters_of, tagged_answer, text_of
+from mmrl.data.formats.row import ForeignRow, ManifestRow, Unfit, letters_of, relative_path, tagged_answer, text_of
 
 _TYPES = {
     "default": "box",
@@ -41,7 +41,7 @@ def vlm_r1_row(row: ForeignRow) -> ManifestRow:
         "id": text_of(row, "id"),
         "task": _TYPES[method],
         "question": question,
-        "media": [{"type": "image", "path": str(path)} for path in paths],
+        "media": [{"type": "image", "path": relative_path(str(path))} for path in paths],
     }
     if _TYPES[method] == "boxes":
         boxes, labels = _detections(tagged_answer(gold))

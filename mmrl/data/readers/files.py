@@ -53,7 +53,7 @@ def _metadata(path: Path) -> Rows:
 
 
 def _json(path: Path) -> Rows:
-    """A list, an object of objects, or JSON lines: the first character that is not blank, and the second line, tell."""
+    """A list, an object of objects, or JSON lines: the first character that is not blank, and the first line, tell."""
     try:
         with open(path, "rb") as file:
             start = file.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
@@ -67,14 +67,13 @@ def _json(path: Path) -> Rows:
 
 
 def _is_lines(path: Path) -> bool:
-    """Whether the first line alone is a JSON value, and there is a second."""
+    """Whether the first line alone is a JSON value, and something follows."""
     with open(path, "rb") as file:
-        first, second = file.readline(), file.readline()
-    try:
-        json.loads(first.decode("utf-8-sig"))
-    except ValueError:
-        return False
-    return bool(second.strip())
+        try:
+            json.loads(file.readline().decode("utf-8-sig"))
+        except ValueError:
+            return False
+        return any(line.strip() for line in file)
 
 
 def _json_list(path: Path) -> Rows:
@@ -83,7 +82,10 @@ def _json_list(path: Path) -> Rows:
     number = 0
     try:
         with open(path, encoding="utf-8-sig") as file:
-            text = file.read(_BLOCK).lstrip()[1:]
+            text = ""
+            while not text:
+                text = file.read(_BLOCK).lstrip()  # it is known to begin with [
+            text = text[1:]
             while True:
                 text = text.lstrip(" \t\r\n,")
                 if text.startswith("]"):

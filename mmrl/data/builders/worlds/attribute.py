@@ -29,7 +29,7 @@ def build_attribute(options: AttributeOptions, *, seed: int, splits: Mapping[str
 
 
 def _make(slot: Slot, options: AttributeOptions) -> Draft:
-    kind = slot.deal("kind", list(_KINDS))
+    kind, slot = slot.deal_kind("kind", list(_KINDS))
     question, right, wrong, things = _KINDS[kind](slot, options.size)
     choices, answer = slot.options(right, wrong)
     slot.random.shuffle(things)

@@ -79,10 +79,10 @@ def build_charts(options: ChartOptions, *, seed: int, splits: Mapping[str, int])
 
 
 def _make(slot: Slot, options: ChartOptions) -> Draft:
-    kind = slot.deal("chart", options.kinds)
+    kind, slot = slot.deal_kind("chart", options.kinds)
     chart = _pie(slot) if kind == "pie" else _axes_chart(slot, kind)
     asks = _PIE_QUESTIONS if kind == "pie" else _QUESTIONS
-    about = slot.deal(f"question of {kind}", list(asks))
+    about, slot = slot.deal_kind(f"question of {kind}", list(asks))
     task, question, answer, choices = asks[about](slot, chart)
     return Draft(
         key="",

@@ -61,7 +61,7 @@ def build_clips(options: ClipOptions, *, seed: int, splits: Mapping[str, int]) -
 
 
 def _make(slot: Slot, options: ClipOptions) -> Draft:
-    kind = slot.deal("kind", list(_KINDS))
+    kind, slot = slot.deal_kind("kind", list(_KINDS))
     count = _FPS * (options.seconds_hard if slot.hard else options.seconds)
     task, question, answer, choices, frames = _KINDS[kind](slot, options.size, count)
     pictures = _pictures(frames, slot, options.size)

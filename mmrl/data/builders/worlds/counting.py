@@ -31,8 +31,8 @@ def build_counting(options: CountingOptions, *, seed: int, splits: Mapping[str, 
 
 def _make(slot: Slot, options: CountingOptions) -> Draft:
     dice = slot.random
+    kind, slot = slot.deal_kind("kind", ("thing", "colour", "shape", "both"))
     count = slot.deal("count", range(1, (options.most_hard if slot.hard else options.most) + 1))
-    kind = slot.deal("kind", ("thing", "colour", "shape", "both"))
     colours = dice.sample(list(COLOURS), 4 if slot.hard else 3)
     shapes = dice.sample(SHAPES, 4 if slot.hard else 3)
     colour, shape = colours[0], shapes[0]

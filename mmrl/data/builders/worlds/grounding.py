@@ -43,7 +43,7 @@ def build_grounding(options: GroundingOptions, *, seed: int, splits: Mapping[str
 
 
 def _make_one(slot: Slot, options: GroundingOptions) -> Draft:
-    kind = slot.deal("kind", ("name", "order", "size")) if slot.hard else "name"
+    kind, slot = slot.deal_kind("kind", ("name", "order", "size") if slot.hard else ("name",))
     phrase, target, things = {"name": _by_name, "order": _by_order, "size": _by_size}[kind](slot, options.size)
     if options.ask == "box":
         question, answer = f"Give the box of {phrase}.", Answer(type="box", value=target.box)
@@ -63,8 +63,8 @@ def _make_one(slot: Slot, options: GroundingOptions) -> Draft:
 
 def _make_boxes(slot: Slot, options: GroundingOptions) -> Draft:
     dice = slot.random
+    kind, slot = slot.deal_kind("kind", ("colour", "shape", "both"))
     count = slot.deal("count", range(2, 7) if slot.hard else range(1, 5))
-    kind = slot.deal("kind", ("colour", "shape", "both"))
     shapes, colours = dice.sample(SHAPES, 3), dice.sample(list(COLOURS), 3)
     shape, colour = shapes[0], colours[0]
     fits = {

@@ -123,7 +123,7 @@ def build_photographs(options: PhotographOptions, *, seed: int, splits: Mapping[
 
 
 def _make(slot: Slot, size: int, names: Sequence[str]) -> Draft:
-    kind = slot.deal("kind", list(_KINDS))
+    kind, slot = slot.deal_kind("kind", list(_KINDS))
     return _KINDS[kind](slot, size, names)
 
 

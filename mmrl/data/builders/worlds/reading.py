@@ -55,7 +55,7 @@ def build_reading(options: ReadingOptions, *, seed: int, splits: Mapping[str, in
 
 
 def _make(slot: Slot, options: ReadingOptions) -> Draft:
-    kind = slot.deal("kind", list(_KINDS))
+    kind, slot = slot.deal_kind("kind", list(_KINDS))
     question, answer, choices, lines = _KINDS[kind](slot)
     picture = _render(lines, slot, options.size)
     return Draft(

@@ -75,7 +75,7 @@ def build_room(options: RoomOptions, *, seed: int, splits: Mapping[str, int]) ->
 
 
 def _make(slot: Slot, options: RoomOptions) -> Draft:
-    kind = slot.deal("kind", list(_KINDS))
+    kind, slot = slot.deal_kind("kind", list(_KINDS))
     question, answer, choices, room = _KINDS[kind](slot)
     corners = slot.random.sample(range(4), options.views)
     if not _all_seen(room, corners, options.size):

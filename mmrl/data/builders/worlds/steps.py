@@ -50,7 +50,7 @@ def _make(slot: Slot, options: StepOptions) -> Draft:
     dice = slot.random
     side = options.cells_hard if slot.hard else options.cells
     most = options.most_steps_hard if slot.hard else options.most_steps
-    length = slot.deal("length", range(max(2, most - 3), most + 1))
+    length, slot = slot.deal_kind("length", range(max(2, most - 3), most + 1))
     right = slot.deal("colour", _INKS)
     cells = [(x, y) for y in range(side) for x in range(side)]
     path = _walk(slot, cells, length)

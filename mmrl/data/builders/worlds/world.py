@@ -46,7 +46,7 @@ class Slot:
     world: str
     seed: int
     split: str
-    number: int  # in its split, from 0
+    number: int  # in its split, from 0; after `deal_kind`, among the slots of its kind
     hard: bool
     random: random.Random  # of this attempt
 
@@ -56,6 +56,12 @@ class Slot:
         order = list(range(len(values)))
         seeded(self.world, self.seed, self.split, what, run).shuffle(order)
         return values[order[place]]
+
+    def deal_kind(self, what: str, values: Sequence[T]) -> tuple[T, Slot]:
+        """A dealt value, and the slot's place among those that are dealt the same value: for what is to be balanced
+        within each kind of question.
+        """
+        return self.deal(what, values), replace(self, number=self.number // len(values))
 
     def options(self, right: str, wrong: Sequence[str]) -> tuple[tuple[str, ...], Answer]:
         """Option texts in random order with the right one at a dealt place, and the answer."""
