@@ -69,7 +69,7 @@ TASKS: dict[str, Task] = {
     "disks": Task(
         title="colours of disks, 256 visual tokens",
         data=disks,
-        cold_start=("sft.samples=200", "sft.steps=150", "sft.samples_per_step=8"),
+        cold_start=("sft.samples=30", "sft.steps=100", "sft.samples_per_step=8"),
         ceiling=("sft.samples=1200", "sft.steps=250", "sft.samples_per_step=16"),
         goal=None,
         prompts=8,
