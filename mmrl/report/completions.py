@@ -83,7 +83,7 @@ def view_group(pick: Pick) -> GroupView:
         sample=sample,
         options=tuple((letter, text, letter in right) for letter, text in zip(letters, sample.choices, strict=True)),
         gold=gold_text(sample.answer),
-        pictures=tuple(pictures_of(sample.media)),
+        pictures=tuple(pictures_of(sample.media, group.views)),
         completions=completions,
         correct=sum(completion.correct for completion in completions),
         dropped=f"{group.dropped.reason}: {group.dropped.detail}".rstrip(": ") if group.dropped else "",

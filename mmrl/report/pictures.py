@@ -6,11 +6,17 @@ import base64
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import zip_longest
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mmrl.data.images import load_image
+from mmrl.data.pictures import clip_frames
 from mmrl.errors import DataError, MediaError
-from mmrl.types import Media
+from mmrl.types import Media, MediaView
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 _LONGEST_SIDE = 480  # pixels; larger pictures are scaled down
 _SMALL = 160  # pixels; pictures below it are kept exactly, and shown enlarged without smoothing
@@ -28,14 +34,19 @@ class Picture:
     small: bool = False  # enlarge it, pixel by pixel
 
 
-def pictures_of(media: tuple[Media, ...]) -> list[Picture]:
-    """In the order of the sample. Only file names are shown, not folders: the page may be passed on."""
-    return [picture for item in media for picture in _pictures(item)]
+def pictures_of(media: tuple[Media, ...], views: tuple[MediaView, ...] = ()) -> list[Picture]:
+    """In the order of the sample. Only file names are shown, not folders: the page may be passed on.
+
+    `views` say which frames of a clip the model saw; a few of them are shown.
+    """
+    return [picture for item, view in zip_longest(media, views[: len(media)]) for picture in _pictures(item, view)]
 
 
-def _pictures(media: Media) -> Iterator[Picture]:
+def _pictures(media: Media, view: MediaView | None) -> Iterator[Picture]:
     if media.type == "image" and media.path is not None:
         yield _picture(media.path)
+    elif media.type == "video" and view is not None and view.frames:
+        yield from _clip(media, view)
     elif media.type == "frames":
         stride = -(-len(media.paths) // _MOST_FRAMES) or 1
         for position in range(0, len(media.paths), stride):
@@ -46,12 +57,29 @@ def _pictures(media: Media) -> Iterator[Picture]:
         yield Picture(caption=f"Video {Path(media.path or '').name}, from {start:g} s to {end} (not shown here)")
 
 
+def _clip(media: Media, view: MediaView) -> Iterator[Picture]:
+    path = media.path or ""
+    shown = list(range(0, len(view.frames), -(-len(view.frames) // _MOST_FRAMES)))
+    try:
+        pictures = clip_frames(media, [view.frames[i] for i in shown])
+    except (DataError, MediaError) as error:
+        yield Picture(caption=f"{Path(path).name} cannot be shown: {str(error).replace(path, Path(path).name)}")
+        return
+    for position, picture in zip(shown, pictures, strict=True):
+        note = f"frame {position + 1} of the {len(view.frames)} seen, at {view.seconds[position]:.1f} s"
+        yield _embedded(picture, f"{Path(path).name} ({note})")
+
+
 def _picture(path: str, note: str = "") -> Picture:
     name = Path(path).name + note
     try:
         picture = load_image(path)
     except (DataError, MediaError) as error:
         return Picture(caption=f"{name} cannot be shown: {str(error).replace(path, Path(path).name)}")
+    return _embedded(picture, name)
+
+
+def _embedded(picture: Image, name: str) -> Picture:
     width, height = picture.size
     small = max(width, height) < _SMALL
     picture.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))

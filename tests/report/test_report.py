@@ -284,6 +284,25 @@ def test_pictures_are_scaled_kept_or_replaced_by_words(tmp_path: Path) -> None:
     assert rest[-1].caption == "Video a.mp4, from 3 s to its end (not shown here)"
 
 
+def test_of_a_clip_some_of_the_frames_the_model_saw_are_shown(tmp_path: Path) -> None:
+    media = Media(type="video", path=str(write_clip(tmp_path / "a.mp4", 24)))
+    frames = (0, 3, 6, 10, 13, 16, 20, 23)
+    view = MediaView(
+        width=96, height=64, spoken_width=84, spoken_height=56, frames=frames, seconds=tuple(i / 8 for i in frames)
+    )
+    shown = pictures_of((media,), (view,))
+    assert [picture.caption for picture in shown] == [
+        "a.mp4 (frame 1 of the 8 seen, at 0.0 s), 96 × 64",
+        "a.mp4 (frame 3 of the 8 seen, at 0.8 s), 96 × 64",
+        "a.mp4 (frame 5 of the 8 seen, at 1.6 s), 96 × 64",
+        "a.mp4 (frame 7 of the 8 seen, at 2.5 s), 96 × 64",
+    ]
+    assert all(picture.uri.startswith("data:image/png;base64,") for picture in shown)
+    (tmp_path / "a.mp4").write_bytes(b"not any more")
+    [gone] = pictures_of((media,), (view,))
+    assert gone.caption.startswith("a.mp4 cannot be shown: a.mp4 cannot be opened")
+
+
 def test_ticks_are_round_and_enclose_the_values() -> None:
     assert nice_ticks(0.31, 1.44) == [0, 0.5, 1, 1.5]
     assert nice_ticks(3, 97) == [0, 50, 100]
