@@ -21,7 +21,8 @@ from mmrl.report.picks import pick_groups
 from mmrl.report.pictures import pictures_of
 from mmrl.traces.reader import TraceReader
 from mmrl.traces.writer import TraceWriter
-from mmrl.types import Answer, Media
+from mmrl.types import Answer, Media, MediaView
+from tests.clips import write_clip
 from tests.report.fake_run import FACTS, make_run
 from tests.traces.fakes import choice_sample, scored_group
 
