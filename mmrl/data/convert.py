@@ -7,6 +7,7 @@ convert_file    one file or folder → samples whose media lie beside it: `mmrl 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -64,6 +65,10 @@ def examined(made: ManifestRow, *, root: Path) -> Sample:
     sample, defects = examine_row({**made, "media": media}, root=root)
     if sample is None:
         raise Unfit("defective sample", "; ".join(defects))
+    try:
+        json.dumps(sample.metadata, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise Unfit("defective sample", f"what is kept as metadata is no JSON: {error}") from None
     return sample
 
 

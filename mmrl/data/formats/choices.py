@@ -24,7 +24,8 @@ _MARK = re.compile(r"<image (\d)>")
 def mathvista_row(row: ForeignRow) -> ManifestRow:
     """One row of the Parquet or JSON files."""
     picture = row.get("decoded_image") if row.get("decoded_image") is not None else row.get("image")
-    choices = row.get("choices") or ()
+    given = row.get("choices")
+    choices = given if isinstance(given, list | tuple) else ()
     kind = str(row.get("answer_type") or "text")
     if row.get("question_type") == "multi_choice":
         if len(choices) < 2:

@@ -72,7 +72,7 @@ def _sentence(name: str, span: Any, text: str, duration: float | None, suffix: s
 def _seconds(value: Any) -> float:
     try:
         seconds = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         seconds = math.nan
     if isinstance(value, bool) or not math.isfinite(seconds):
         raise Unfit("time is no number", f"{str(value)[:40]!r} is no number of seconds")
