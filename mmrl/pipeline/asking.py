@@ -22,7 +22,7 @@ from mmrl.rollout.engine import Sampling
 from mmrl.traces.reader import TraceReader
 from mmrl.types import Dropped, Sample, ScoredGroup
 
-_MARKS = re.compile(r"[ \t]*<(?:image|video)>[ \t]*\n?")
+_MARKS = re.compile(r"[ \t]*<(?:image|video)>[ \t]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +98,8 @@ def settings_of(model: str, config: Config | None, how: Asking) -> tuple[Config,
 
 def without_media(sample: Sample) -> Sample:
     """The question alone, its marks for media taken out."""
-    return replace(sample, media=(), question=_MARKS.sub("", sample.question).strip() or sample.question)
+    lines = _MARKS.sub(" ", sample.question).split("\n")
+    return replace(sample, media=(), question="\n".join(line.strip() for line in lines).strip() or sample.question)
 
 
 def run_learning_impact(run: Path, *, steps_per_epoch: int | None = None) -> dict[str, float]:
