@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from mmrl.curation.scan import mixed
 
 BANDS, ROWS = 16, 4
+_KEPT = 2000  # texts whose pieces are kept
 _TOGETHER = 256  # texts: what is computed at a time fits the processor's cache
 GRAM = 5  # bytes of a piece
 MOST_COMPARED = 32  # texts that stay, of one band, that a text is compared with: bounds the work on templates
@@ -86,12 +88,10 @@ def near_rows(
             for place, row in enumerate(found[1:].tolist(), start=1):
                 candidates.setdefault(row, set()).update(found[max(0, place - MOST_COMPARED) : place].tolist())
     repeats: dict[int, int] = {}
-    kept: dict[int, frozenset[bytes]] = {}
+    pieces_of = lru_cache(maxsize=_KEPT)(lambda row: pieces(text_of(row)))
     for row in sorted(candidates):
-        own: frozenset[bytes] | None = None
         for earlier in sorted({repeats.get(other, other) for other in candidates[row]}):
-            own = pieces(text_of(row)) if own is None else own
-            other = kept.setdefault(earlier, pieces(text_of(earlier)))
+            own, other = pieces_of(row), pieces_of(earlier)
             if len(own & other) >= threshold * len(own | other):
                 repeats[row] = earlier
                 break

@@ -157,6 +157,7 @@ def scan(
     state = np.concatenate([part.state for part in parts])
     ids = np.concatenate([part.ids for part in parts])
     filled = [part.extracted for part in parts if len(part.line)]
+    del parts
     found = Scan(
         files=files,
         shards=tuple(shard for _, shard in shards),
@@ -166,13 +167,16 @@ def scan(
         start=start,
         state=state,
         ids=ids,
-        columns={
-            name: np.concatenate([e.columns[name] for e in filled]) for name in (filled[0].columns if filled else ())
-        },
-        flat={name: np.concatenate([e.flat[name] for e in filled]) for name in (filled[0].flat if filled else ())},
+        columns=_joined([extracted.columns for extracted in filled]),
+        flat=_joined([extracted.flat for extracted in filled]),
     )
     _mark_repeated(found)
     return found
+
+
+def _joined(parts: Sequence[Columns]) -> Columns:
+    """Column by column; the parts are emptied, so that no two columns are in memory twice at a time."""
+    return {name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0] if parts else ())}
 
 
 def root_of(path: str | os.PathLike[str]) -> Path:
