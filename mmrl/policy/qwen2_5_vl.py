@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as hf
@@ -39,7 +40,7 @@ def prompt_positions(prompt: Prompt, config: Any) -> Int[Tensor, "3 P"]:
     runs = [
         Run(
             first=first,
-            times=tuple(math.floor(k * seconds * per_second) for k in range(t)),
+            times=tuple(math.floor(k * (_single(seconds) * per_second)) for k in range(t)),
             height=h // merge,
             width=w // merge,
         )
@@ -48,6 +49,12 @@ def prompt_positions(prompt: Prompt, config: Any) -> Int[Tensor, "3 P"]:
         )
     ]
     return grid_positions(len(prompt.token_ids), runs)
+
+
+def _single(seconds: float) -> float:
+    """As single precision holds it: processors hand the time on as a float32 tensor, and where k grid times make a
+    whole number of positions, the floor depends on the last bit. Order and precision are those of vLLM 0.32."""
+    return float(torch.tensor(seconds, dtype=torch.float32))
 
 
 def prepare(model: nn.Module) -> None:
