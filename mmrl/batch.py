@@ -33,6 +33,7 @@ class Need(StrEnum):
     REF_LOGPROBS = "ref_logprobs"  # loads the algorithm's reference policy
     ENTROPY = "entropy"  # of the policy at the start of the step
     ANSWER_SPAN = "answer_span"  # which tokens hold the answer
+    MASKED_LOGPROBS = "masked_logprobs"  # of the policy at the start of the step, its pictures partly blackened
     DISAGREEMENT = "disagreement"  # of the group's next-token distributions; costs another head pass
 
 
@@ -55,6 +56,7 @@ class Streams:
     old_logprobs: Float[Tensor, "N T"] | None = None  # trainer's policy at the start of the step
     ref_logprobs: Float[Tensor, "N T"] | None = None  # reference policy
     entropy: Float[Tensor, "N T"] | None = None  # of the policy at the start of the step, nats
+    masked_logprobs: Float[Tensor, "N T"] | None = None  # the same policy's, had it seen pictures partly blackened
     answer_span: Int[Tensor, "N T"] | None = None  # of each token, as `credit/answer_span.py` says
     disagreement: Float[Tensor, "N T"] | None = None  # of the group at each position, by the policy at the step's start
 

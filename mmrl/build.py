@@ -244,6 +244,7 @@ def build_trainer(
     from mmrl.curriculum.build import build_sampler
     from mmrl.policy.adapters import add_adapters
     from mmrl.policy.forms import target_text
+    from mmrl.policy.masking import black_patch, blackened
     from mmrl.progress import SilentProgress
     from mmrl.training.loop import LoopSettings, Trainer
     from mmrl.training.planned import Author
@@ -272,6 +273,11 @@ def build_trainer(
 
     def write(prompt: Prompt, thought: str) -> str:
         return target_text(prompt.sample, config.prompt.mode, thought)
+
+    black = black_patch(model.processor) if algorithm.masked_fraction else None
+
+    def blacken(prompt: Prompt, fraction: float, seed: int) -> Prompt:
+        return prompt if black is None else blackened(prompt, fraction=fraction, seed=seed, black=black)
 
     return Trainer(
         run_dir=run_dir,
@@ -302,6 +308,7 @@ def build_trainer(
         ),
         decode=decode,
         author=Author(write=write, encode=encode),
+        blacken=blacken,
         memory=Memory(),
         evaluate=evaluate,
         watch=WatchSettings(**config.watch.model_dump()),

@@ -121,6 +121,11 @@ class Algorithm:
         return Need.REF_LOGPROBS in self.needs
 
     @property
+    def masked_fraction(self) -> float:
+        """How much of the pictures is blackened for the masked policy; 0 where no part asks for it."""
+        return max((float(getattr(part, "masked", 0.0)) for part in self.parts), default=0.0)
+
+    @property
     def reference_rule(self) -> Reference:
         """The rule the backend has to follow: none where nobody would notice."""
         return self.reference if self.needs_reference or self.reference.moves_policy else NoReference()

@@ -30,6 +30,7 @@ from mmrl.algorithms.lite_ppo import LITE_PPO
 from mmrl.algorithms.luspo import LUSPO
 from mmrl.algorithms.ngrpo import NGRPO
 from mmrl.algorithms.nsr import NSR
+from mmrl.algorithms.papo import PAPO
 from mmrl.algorithms.psr import PSR
 from mmrl.algorithms.reference import (
     AdapterOff,
@@ -68,7 +69,7 @@ from mmrl.objective.aggregation import MaxLengthMean, SequenceMean, SequenceSum,
 from mmrl.objective.coupling import AdvantageRegression, ChiSquared, RightAboveWrong, TrustRegion
 from mmrl.objective.divergence import K1, K2, K3, Absolute, ForwardKL, GeneratorDivergence, NoDivergence
 from mmrl.objective.ratio import SequenceRatio, SequenceTokenRatio, TokenRatio
-from mmrl.objective.regularizer import DistanceToOld
+from mmrl.objective.regularizer import DistanceToOld, PerceptionGain
 from mmrl.objective.surrogate import CappedWeight, Clipped, DualClipped, NoSurrogate, Unclipped
 from mmrl.plan.demonstrations import GroundTruth, StoredCompletion
 from mmrl.plan.views import ShuffledFrames
@@ -100,6 +101,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     "tw_grpo": TW_GRPO,
     "t_grpo": T_GRPO,
     "tempsamp_r1": TEMPSAMP_R1,
+    "papo": PAPO,
     "dph_rl": DPH_RL,
     "dph_rl_js": DPH_RL_JS,
     "high_entropy": HIGH_ENTROPY,
@@ -190,7 +192,7 @@ PARTS: dict[str, dict[str, type[Any]]] = {
         "generator": GeneratorDivergence,
     },
     "divergence_aggregation": _AGGREGATIONS,
-    "regularizers": {"distance_to_old": DistanceToOld},
+    "regularizers": {"distance_to_old": DistanceToOld, "perception_gain": PerceptionGain},
     "couplings": {
         "advantage_regression": AdvantageRegression,
         "right_above_wrong": RightAboveWrong,

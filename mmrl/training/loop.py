@@ -34,7 +34,7 @@ from mmrl.training.collect import Collected, Renderer, Scorer, collect
 from mmrl.training.interrupt import StopRequest
 from mmrl.training.metrics import MetricsLog, read_metrics, rollout_metrics
 from mmrl.training.planned import Author, twin_metrics
-from mmrl.training.streams import StepStreams
+from mmrl.training.streams import Blacken, StepStreams
 from mmrl.training.update import Skipped, update
 from mmrl.training.watcher import Watcher, WatchSettings
 from mmrl.types import Dropped, RolloutGroup, ScoredGroup
@@ -72,6 +72,7 @@ class Trainer:
     backend: TrainBackend
     decode: Callable[[Sequence[int]], str]  # token ids → text, special tokens included
     author: Author  # writes the completions that demonstrations need
+    blacken: Blacken  # a prompt with some of its patches black
     memory: Memory  # of the algorithm's adaptive parts
     evaluate: Callable[[], dict[str, float]]  # metrics of the current weights on the validation split
     watch: WatchSettings  # from where on the watcher calls something trouble
@@ -138,7 +139,13 @@ def take_step(trainer: Trainer, traces: TraceWriter, step: int) -> tuple[Collect
     began = time.perf_counter()
     minibatches = trainer.settings.minibatches
     trainer.backend.begin_step()
-    streams = StepStreams(trainer.backend, trainer.algorithm, minibatches=minibatches, decode=trainer.decode)
+    streams = StepStreams(
+        trainer.backend,
+        trainer.algorithm,
+        minibatches=minibatches,
+        decode=trainer.decode,
+        blacken=trainer.blacken,
+    )
     collected = collect(
         sampler=trainer.sampler,
         renderer=trainer.renderer,

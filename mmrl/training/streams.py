@@ -7,6 +7,7 @@ they come from the engine, beside the reward processes; `assemble` then lays out
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -15,9 +16,10 @@ from mmrl.algorithms.algorithm import Algorithm
 from mmrl.backend.backend import TrainBackend
 from mmrl.batch import Need, Streams
 from mmrl.credit.answer_span import answer_spans
-from mmrl.types import RolloutGroup
+from mmrl.types import Prompt, RolloutGroup
 
 Rows = dict[str, Tensor]  # stream → [G, T]
+Blacken = Callable[[Prompt, float, int], Prompt]  # (prompt, fraction, seed) → with that share of its patches black
 
 
 class StepStreams:
@@ -30,6 +32,7 @@ class StepStreams:
         *,
         minibatches: int,
         decode: Callable[[Sequence[int]], str],
+        blacken: Blacken | None = None,
     ) -> None:
         self._backend = backend
         self._decode = decode
@@ -40,9 +43,11 @@ class StepStreams:
         self._disagreement = Need.DISAGREEMENT in needs
         self._start = self._old or self._entropy or self._disagreement  # whether the policy itself has to be asked
         self._reference = algorithm.needs_reference
+        self._masked = algorithm.masked_fraction if Need.MASKED_LOGPROBS in needs else 0.0
+        self._blacken = blacken
         self._spans = Need.ANSWER_SPAN in needs
         # Behind a filter the passes would also be spent on groups that are thrown away.
-        self.worth_preparing = not algorithm.filters and (self._start or self._reference)
+        self.worth_preparing = not algorithm.filters and (self._start or self._reference or self._masked > 0)
         self._known: dict[str, Rows] = {}  # sample id → its group's streams
 
     def prepare(self, groups: Sequence[RolloutGroup]) -> None:
@@ -61,6 +66,12 @@ class StepStreams:
                 streams["disagreement"] = start.disagreement.cpu()
         if self._reference:
             streams["ref_logprobs"] = self._backend.outputs(missing, reference=True).logprobs.cpu()
+        if self._masked and self._blacken is not None:
+            dark = [
+                replace(group, prompt=self._blacken(group.prompt, self._masked, group.rollouts[0].seed))
+                for group in missing
+            ]
+            streams["masked_logprobs"] = self._backend.outputs(dark).logprobs.cpu()
         first = 0
         for group in missing:
             rows = slice(first, first + len(group.rollouts))

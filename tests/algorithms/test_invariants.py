@@ -49,13 +49,20 @@ def random_streams(outside: float = 0.0) -> tuple[Tensor, Streams]:
     span = torch.randint(0, 3, (12, 7), generator=random)
     span[:, 0] = 2
 
+    masked = old - 0.4 * torch.rand(12, 7, generator=random, dtype=torch.float64)
+
     def cut(values: Tensor) -> Tensor:
         return torch.where(MASK, values, torch.full_like(values, outside))
 
     span = torch.where(MASK, span, 0)
     differ = torch.rand(3, 7, generator=random, dtype=torch.float64).repeat_interleave(4, dim=0)
     return cut(policy), Streams(
-        old_logprobs=cut(old), ref_logprobs=cut(ref), entropy=cut(entropy), answer_span=span, disagreement=cut(differ)
+        old_logprobs=cut(old),
+        ref_logprobs=cut(ref),
+        entropy=cut(entropy),
+        masked_logprobs=cut(masked),
+        answer_span=span,
+        disagreement=cut(differ),
     )
 
 
@@ -65,6 +72,8 @@ def credit(algorithm: Algorithm, scored: list[ScoredGroup], streams: Streams, ma
         streams = replace(streams, ref_logprobs=None)
     if Need.ENTROPY not in algorithm.needs:
         streams = replace(streams, entropy=None)
+    if Need.MASKED_LOGPROBS not in algorithm.needs:
+        streams = replace(streams, masked_logprobs=None)
     return algorithm.credit(scored, streams=streams, max_tokens=max_tokens, step=2, steps=10, memory=MEMORY)
 
 
