@@ -43,7 +43,15 @@ def reference(family_models: dict[str, LoadedModel]) -> Any:
 
 
 @pytest.mark.parametrize(("family", "kind"), CASES)
-@pytest.mark.parametrize(("budget", "head_chunk"), [(100_000, 100_000), (60, 7), (1, 1000)], ids=str)
+@pytest.mark.parametrize(
+    ("budget", "head_chunk"),
+    [
+        pytest.param(100_000, 100_000, marks=pytest.mark.slow),
+        (60, 7),
+        pytest.param(1, 1000, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
 def test_the_policy_s_forward_equals_repeated(
     family: str,
     kind: str,

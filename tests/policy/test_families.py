@@ -104,7 +104,7 @@ def test_a_placeholder_in_a_completion_is_text(family: str, family_folders: dict
         assert torch.allclose(found[0], found[1], atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["video", "mixed"])
+@pytest.mark.parametrize("kind", [pytest.param("video", marks=pytest.mark.slow), "mixed"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_checkpointed_layers_change_nothing(
     family: str, kind: str, family_folders: dict[str, Path], family_models: dict[str, LoadedModel]
@@ -131,6 +131,7 @@ def test_checkpointed_layers_change_nothing(
     assert passes == {part: 2 * count for part, count in forward.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_mixture_of_experts_is_exact_too(kind: str) -> None:
     """Qwen3-VL with four experts of which each token takes two; routing does not depend on the layout."""

@@ -48,8 +48,8 @@ def test_every_family_has_a_tiny_model() -> None:
 
 
 def test_an_unknown_family_is_refused_with_those_there_are(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"'qwen2_5'.*Did you mean 'qwen2_5_vl'"):
-        save_tiny_model(tmp_path / "m", family="qwen2_5")
+    with pytest.raises(RunError, match=r"'qwen25_vl'.*Did you mean 'qwen2_5_vl'"):
+        save_tiny_model(tmp_path / "m", family="qwen25_vl")
 
 
 def test_seed_decides_the_weights(tiny_folder: Path, tmp_path: Path) -> None:
