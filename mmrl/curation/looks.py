@@ -24,6 +24,7 @@ LOOK = np.dtype([("bits", "<u8"), ("thumbnail", "u1", (192,)), ("aspect", "<f4")
 THUMBNAIL_DIFFERENCE = 10.0  # mean absolute difference of two thumbnails, of 255, up to which colours count as equal
 ASPECT_DIFFERENCE = 0.05  # relative
 _SIDE = 8
+_COMPARED = 1 << 16  # pairs at a time: bounds the memory
 
 Looks = NDArray[np.void]
 Numbers = NDArray[np.int64]
@@ -74,8 +75,8 @@ def _equal(values: NDArray[np.uint64]) -> Iterator[tuple[Numbers, Numbers]]:
         places = places[ordered[places] == ordered[places + step]]
         if len(places) == 0:
             return
-        for first in range(0, len(places), 1 << 18):  # bounds the memory of a comparison
-            piece = places[first : first + (1 << 18)]
+        for first in range(0, len(places), _COMPARED):  # bounds the memory of a comparison
+            piece = places[first : first + _COMPARED]
             yield order[piece], order[piece + step]
         step += 1
 

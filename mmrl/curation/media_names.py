@@ -120,14 +120,11 @@ def _families(table: FactTable, same: Numbers, bits: int) -> Numbers:
     count = len(table.number)
     _, first, inverse = np.unique(same, return_index=True, return_inverse=True)
     pairs = [np.stack([first[inverse], np.arange(count)], axis=1)]
-    sound = ~table.broken
-    pictures = np.flatnonzero(sound & ~table.video)
-    pairs.append(pictures[alike_pairs(table.looks[pictures, 0], bits=bits)])
-    clips = np.flatnonzero(sound & table.video)
-    if len(clips) > 1:
-        looks = table.looks[clips].reshape(-1)
-        near = alike_pairs(looks, bits=bits)
+    alone = first[~table.broken[first] & ~table.video[first]]  # one picture of those that are the same
+    pairs.append(alone[alike_pairs(table.looks[alone], bits=bits)])
+    if table.frames is not None and len(table.clips) > 1:
+        near = alike_pairs(table.frames.reshape(-1), bits=bits)
         near = near[near[:, 0] % SAMPLED_FRAMES == near[:, 1] % SAMPLED_FRAMES] // SAMPLED_FRAMES
         of_clips, frames = np.unique(near, axis=0, return_counts=True)
-        pairs.append(clips[of_clips[frames >= FRAMES_ALIKE * SAMPLED_FRAMES]])
+        pairs.append(table.clips[of_clips[frames >= FRAMES_ALIKE * SAMPLED_FRAMES]])
     return joined(np.concatenate(pairs), count).astype(np.uint64)
