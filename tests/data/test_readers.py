@@ -50,6 +50,15 @@ def test_one_bad_item_of_a_list_does_not_hide_the_others(tmp_path):
     assert "NaN" in bad
 
 
+def test_how_many_rows_there_are_is_estimated_for_progress(tmp_path):
+    (tmp_path / "rows.json").write_text(json.dumps([{"a": 1, "b": "text"}] * 1000))
+    (tmp_path / "rows.jsonl").write_text('{"a": 1}\n' * 70)
+    assert 900 < count_rows(tmp_path / "rows.json") < 1100
+    assert count_rows(tmp_path / "rows.jsonl") == 70
+    (tmp_path / "rows.json").write_text("[")
+    assert count_rows(tmp_path / "rows.json") == 0
+
+
 def test_an_object_of_objects_gives_each_its_key(tmp_path):
     path = tmp_path / "rows.json"
     path.write_text(json.dumps({"v1": {"duration": 3}, "v2": {"duration": 4}}))

@@ -28,7 +28,7 @@ from mmrl.data.formats.row import ManifestRow, Unfit
 from mmrl.data.lock import file_digest
 from mmrl.data.media_paths import media_paths
 from mmrl.data.readers.files import count_rows, read_rows
-from mmrl.data.readers.tables import hub_rows
+from mmrl.data.readers.tables import hub_length, hub_rows
 from mmrl.data.source import Draft, NewFile, Source
 from mmrl.errors import DataError, unknown_name
 from mmrl.types import Dropped, Sample
@@ -85,7 +85,7 @@ def build_converted(options: ConvertedOptions, *, seed: int) -> Source:
         at = "" if inputs else f"@{hub.revision or 'newest'}"
         return Source(
             rows=_hub(options, hub, root),
-            total=0,
+            total=sum(hub_length(hub.name, config=hub.config, split=theirs) for theirs in hub.splits.values()),
             inputs=inputs or {f"hub:{hub.name}{at}": hashlib.sha256(f"{hub.name}{at}".encode()).hexdigest()},
             packages=("datasets", "pyarrow"),
             notices=(options.licence,) if options.licence else (),

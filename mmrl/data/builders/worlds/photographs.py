@@ -131,7 +131,7 @@ def _pasted(slot: Slot, size: int, names: Sequence[str]) -> Draft:
     dice = slot.random
     below, above = dice.sample(list(names), 2)
     picture = _piece(below, slot, size, size, at_least=0.6)
-    shares = (0.15, 0.3) if slot.hard else (0.28, 0.5)
+    shares = (0.15, 0.3) if slot.hard else (0.22, 0.4)
     width, height = (round(size * dice.uniform(*shares)) for _ in range(2))
     piece = _changed(_piece(above, slot, width, height, at_least=0.3), slot)
     x, y = dice.randint(0, size - width), dice.randint(0, size - height)
@@ -150,7 +150,7 @@ def _cut_out(slot: Slot, size: int, names: Sequence[str]) -> Draft:
     dice = slot.random
     name = dice.choice(list(names))
     picture = _piece(name, slot, size, size, at_least=0.6)
-    shares = (0.2, 0.35) if slot.hard else (0.35, 0.55)
+    shares = (0.2, 0.35) if slot.hard else (0.28, 0.45)
     width, height = (round(size * dice.uniform(*shares)) for _ in range(2))
     x, y = dice.randint(0, size - width), dice.randint(0, size - height)
     piece = picture.crop((x, y, x + width, y + height))
