@@ -38,10 +38,10 @@ def validate(
 ) -> None:
     """List every defect of a manifest and its media, by line, with what to do about it.
 
-    Defects (a run would refuse the manifest), media that are missing (a run would stop) or cannot be decoded (a
-    run would drop their samples), answers that do not fit the media (a box outside the picture, a span after the clip), and answer types
-    that are rare in their task. Nothing is changed; --out writes the usable rows. Exit code 2 where no row is usable,
-    and with --strict if anything is wrong.
+    Defects (a run would refuse the manifest), media that are missing (a run would stop) or cannot be decoded (a run
+    would drop their samples), answers that do not fit the media (a box outside the picture, a span after the clip),
+    and answer types that are rare in their task. Nothing is changed; --out writes the usable rows. Exit code 2 where
+    no row is usable, and with --strict if anything is wrong.
 
     \b
     Examples:

@@ -1,9 +1,10 @@
 """Everything that is wrong with a manifest, row by row: its schema, its media, and answers that do not fit them.
 
-defect    a run would refuse the manifest
-media     a file is missing, or a decoder cannot read it: a run would drop the sample
-answer    the answer does not fit the media: the sample would teach something wrong
-suspect   unlike the other rows of its task; a hint, which makes no row unusable
+Four kinds of findings:
+    defect    a run would refuse the manifest
+    media     a file is missing (a run would stop there) or cannot be decoded (a run would drop the sample)
+    answer    the answer does not fit the media: the sample would teach something wrong
+    suspect   unlike the other rows of its task; a hint, which makes no row unusable
 """
 
 from __future__ import annotations
