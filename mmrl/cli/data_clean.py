@@ -46,7 +46,7 @@ def filter_(
     \b
     Examples:
       mmrl data filter train.jsonl 'task == "choice" and len(choices) == 4' --out four.jsonl
-      mmrl data filter train.jsonl '0.2 <= metadata.difficulty.pass_rate <= 0.8' --out band.jsonl --dry-run
+      mmrl data filter train.jsonl '0.2 <= metadata.pass_rate <= 0.8' --out band.jsonl --dry-run
       mmrl data filter train.jsonl 'all(item.type == "video" for item in media)' --out video.jsonl
     """
     from mmrl.cli.console import progress

@@ -1,6 +1,6 @@
 """The language of `filter`: Python's comparisons over the fields of a sample, read as a syntax tree and never executed.
 
-    task == "choice" and 0.2 <= metadata.difficulty.pass_rate <= 0.8
+    task == "choice" and 0.2 <= metadata.pass_rate <= 0.8
     images == 1 and len(choices) == 4 and not matches(question, "(?i)none of the above")
     all(item.type == "video" for item in media) or default(metadata.source, "") in ("clevr", "digits")
 
