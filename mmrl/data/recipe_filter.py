@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -71,5 +72,5 @@ class Filters(BaseModel):
         return verdicts
 
 
-def _beyond(held: set[str], wanted: tuple[str, ...] | None) -> bool:
-    return wanted is not None and not held <= set(wanted)
+def _beyond(held: Collection[str], wanted: tuple[str, ...] | None) -> bool:
+    return wanted is not None and not set(held) <= set(wanted)

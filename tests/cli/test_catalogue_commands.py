@@ -9,6 +9,7 @@ from mmrl.algorithms.catalog import ALGORITHMS
 from mmrl.cli.explain import slot_texts
 from mmrl.cli.main import main
 from mmrl.config.load import load_config
+from mmrl.data.recipe_file import known_recipes
 from mmrl.rewards.catalog import REWARDS
 
 ROOT = Path(__file__).parents[2]
@@ -22,7 +23,7 @@ def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 @pytest.mark.parametrize(
     ("kind", "names"),
-    [("algorithms", ALGORITHMS), ("rewards", REWARDS), ("families", FAMILY_NAMES), ("recipes", ["digits"])],
+    [("algorithms", ALGORITHMS), ("rewards", REWARDS), ("families", FAMILY_NAMES), ("recipes", sorted(known_recipes()))],
 )
 def test_list_names_everything_of_a_kind(kind: str, names: list[str], capsys: pytest.CaptureFixture[str]):
     lines = printed(capsys, "list", kind).splitlines()
