@@ -161,6 +161,7 @@ class _Write:
 
     def __call__(self, piece: _Piece) -> bytes:
         lines: dict[int, bytes] = {}
+        roots = [root_of(path) for path in self.files]
         for number in np.unique(piece.file).tolist():
             with (
                 open(self.files[number], "rb") as file,
@@ -170,11 +171,10 @@ class _Write:
                     start = int(piece.start[place])
                     stop = content.find(b"\n", start)
                     raw = content[start : stop if stop >= 0 else len(content)]
-                    lines[place] = self._line(raw, number, bool(piece.clashing[place]))
+                    lines[place] = self._line(raw, number, roots[number], bool(piece.clashing[place]))
         return b"".join(lines[place] for place in range(len(piece.file)))
 
-    def _line(self, raw: bytes, number: int, clashing: bool) -> bytes:
-        root = root_of(self.files[number])
+    def _line(self, raw: bytes, number: int, root: Path, clashing: bool) -> bytes:
         moved = self.root != str(root)
         if not (moved or clashing or self.tag):
             return raw.lstrip(b"\xef\xbb\xbf").rstrip(b"\r") + b"\n"

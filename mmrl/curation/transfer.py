@@ -199,7 +199,8 @@ def rebased(fields: dict[str, Any], root: Path, new_root: str) -> dict[str, Any]
         return fields
 
     def stored(path: str) -> str:
-        whole = os.path.normpath(os.path.join(root, path))
+        plain = path[:1] not in ("/", ".") and "//" not in path and "/." not in path
+        whole = f"{root}/{path}" if plain else os.path.normpath(os.path.join(root, path))
         return whole[len(new_root) :].lstrip("/") if whole.startswith(new_root.rstrip("/") + "/") else whole
 
     items = []
