@@ -23,7 +23,12 @@ def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 @pytest.mark.parametrize(
     ("kind", "names"),
-    [("algorithms", ALGORITHMS), ("rewards", REWARDS), ("families", FAMILY_NAMES), ("recipes", sorted(known_recipes()))],
+    [
+        ("algorithms", ALGORITHMS),
+        ("rewards", REWARDS),
+        ("families", FAMILY_NAMES),
+        ("recipes", sorted(known_recipes())),
+    ],
 )
 def test_list_names_everything_of_a_kind(kind: str, names: list[str], capsys: pytest.CaptureFixture[str]):
     lines = printed(capsys, "list", kind).splitlines()
