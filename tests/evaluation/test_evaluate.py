@@ -81,9 +81,11 @@ class RecordingEngine(ScriptedEngine):
         super().__init__(script)
         self.asked: list[tuple[int, Sampling]] = []
 
-    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, *, step: int) -> list[RolloutGroup]:
+    def generate(
+        self, prompts: Sequence[Prompt], sampling: Sampling, *, step: int, sizes: Sequence[int] | None = None
+    ) -> list[RolloutGroup]:
         self.asked.append((len(prompts), sampling))
-        return super().generate(prompts, sampling, step=step)
+        return super().generate(prompts, sampling, step=step, sizes=sizes)
 
 
 def test_each_prompt_is_rendered_once_and_asked_greedily_then_sampled() -> None:

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from torch import Tensor
 
 from mmrl import build
 from mmrl.algorithms.catalog import ALGORITHMS
 from mmrl.algorithms.dapo import DAPO
-from mmrl.batch import NO_NEEDS, Need
+from mmrl.batch import NO_NEEDS, Need, Totals
 from mmrl.config.schema import Config
 from mmrl.credit.filters import MixedCorrectness
 from mmrl.errors import RunError
@@ -201,9 +202,9 @@ class Poisoned:
     def __init__(self, real: Any, *, every: int) -> None:
         self._real, self._every, self._calls = real, every, 0
 
-    def __call__(self, *arguments: Any) -> Any:
+    def __call__(self, values: Tensor, mask: Tensor, totals: Totals) -> Tensor:
         self._calls += 1
-        share = self._real(*arguments)
+        share: Tensor = self._real(values, mask, totals)
         return share * math.nan if self._calls % self._every == 0 else share
 
 
