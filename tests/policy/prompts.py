@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -75,7 +76,8 @@ def prompt_of(id_: str, shown: Sequence[Shown], model: LoadedModel, *, text: int
     start, end = _marks(model)
     token_ids = torch.randint(40, 300, (text,), generator=random).tolist()
     slots: list[tuple[int, int]] = []
-    patches, grids, kinds_, seconds, digests = [], [], [], [], []
+    patches, grids, seconds, digests = [], [], [], []
+    kinds_: list[Literal["image", "video"]] = []
     for item in shown:
         times = item.times if isinstance(item, Video) else 1
         grid = (times, item.height * merge, item.width * merge)
