@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmrl.errors import ConfigError
-
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -32,12 +30,9 @@ Numbers = NDArray[np.int64]
 
 def look_of(picture: Image) -> Looks:
     """One look, shape [1], of an upright RGB picture."""
+    import imagehash
     from PIL import Image
 
-    try:
-        import imagehash
-    except ImportError:
-        raise ConfigError("comparing pictures by their look needs imagehash: pip install 'mmrl[data]'") from None
     look = np.zeros(1, dtype=LOOK)
     look["bits"] = int(str(imagehash.phash(picture)), 16)
     small = picture.resize((_SIDE, _SIDE), Image.Resampling.BOX)
