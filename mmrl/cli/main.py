@@ -44,9 +44,10 @@ ENVIRONMENT = {
     "TQDM_DISABLE": "1",
     "TRANSFORMERS_VERBOSITY": "error",
     "TOKENIZERS_PARALLELISM": "false",
-    # Threads that wait for each other sleep instead of spinning: on a machine that does anything else beside, spinning
-    # made a step more than ten times as slow.
-    "OMP_WAIT_POLICY": "PASSIVE",
+    # Threads that wait for each other spin for some ten microseconds, then sleep (GNU OpenMP, which torch brings on
+    # Linux). Its own default spins for milliseconds: on a machine that does anything else beside, a step took more than
+    # ten times as long. Sleeping at once (OMP_WAIT_POLICY=PASSIVE) makes decoding a small model half as fast.
+    "GOMP_SPINCOUNT": "10000",
 }
 
 app = typer.Typer(

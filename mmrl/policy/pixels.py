@@ -15,6 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import torch
+from threadpoolctl import threadpool_limits
 
 from mmrl.data.images import BrokenMedia
 from mmrl.data.quarantine import Quarantine
@@ -87,7 +88,7 @@ class PixelStore:
             todo = [(id_, key) for id_, key in wanted if key and key not in self._kept and key not in self._making]
         if todo:
             if self._ahead is None:
-                self._ahead = ThreadPoolExecutor(max_workers=1, thread_name_prefix="media")
+                self._ahead = ThreadPoolExecutor(max_workers=1, thread_name_prefix="media", initializer=_compute_alone)
             self._ahead.submit(self._prepare, todo, hint)
 
     def close(self) -> None:
@@ -187,3 +188,14 @@ def _joined(items: Sequence[Preprocessed]) -> Pixels:
         ),
         prompts={},
     )
+
+
+def _compute_alone() -> None:
+    """Keep the calling thread's tensor operations to itself.
+
+    Otherwise OpenMP gives it a team of its own beside the main thread's. With more threads than cores GNU OpenMP lets
+    waiting threads sleep at once, and from then on every small operation of the main thread waits for one to wake up:
+    decoding a small model took three times as long.
+    """
+    torch.get_num_threads()  # torch sets a new thread's number at the first such call, and would undo the limit later
+    threadpool_limits(limits=1, user_api="openmp")

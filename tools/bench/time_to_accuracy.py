@@ -25,7 +25,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the file can be run as it is
 os.environ.setdefault("TQDM_DISABLE", "1")
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 from mmrl.cli.console import print_table
 from mmrl.progress import SilentProgress

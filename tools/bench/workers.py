@@ -79,9 +79,9 @@ class Worker:
 
 
 def environment(threads: int) -> dict[str, str]:
-    """For both tools alike. Threads that wait sleep instead of spinning, as in every run of mmrl."""
+    """For both tools alike. Threads that wait spin briefly, then sleep, as in every run of mmrl."""
     return os.environ | {
-        "OMP_WAIT_POLICY": "PASSIVE",
+        "GOMP_SPINCOUNT": "10000",
         "OMP_NUM_THREADS": str(threads),
         "TOKENIZERS_PARALLELISM": "false",
         "TRANSFORMERS_VERBOSITY": "error",
