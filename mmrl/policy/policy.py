@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, cast
 
 import torch
@@ -26,9 +25,6 @@ from mmrl.policy.shared_prefix import SharedPrefixCache
 from mmrl.types import VisionItem
 
 HEAD_CHUNK = 4096  # completion positions whose logits exist at one time
-
-
-NOTHING_VISUAL: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +139,7 @@ class Policy(nn.Module):
         positions: Int[Tensor, "3 R L"],
         attention: PackedAttention | None,
         cache: SharedPrefixCache | RowCache | None,
-        visual: Mapping[str, Any] = NOTHING_VISUAL,
+        visual: Mapping[str, Any] | None = None,
     ) -> Float[Tensor, "R L D"]:
         """The decoder's last hidden states; with a `cache`, its keys and values are used and extended.
 
@@ -156,7 +152,7 @@ class Policy(nn.Module):
             attention_mask=self._unmasked if attention is None else attention.mask,
             past_key_values=cache,
             use_cache=cache is not None,
-            **visual,
+            **(visual or {}),
             **({"packed": attention} if attention is not None else {"shared_prefix": cache}),
         )
         return cast(Tensor, out.last_hidden_state)
