@@ -73,25 +73,35 @@ class TransformersEngine:
         finally:
             self._policy.train(was_training)
 
-    @torch.no_grad()
     def stream(self, prompt: Prompt, sampling: Sampling, *, on_text: Callable[[str], None]) -> Rollout:
         """One rollout; `on_text` gets each piece of its text as soon as it is certain."""
-        shown = 0
+        one = replace(sampling, group_size=1)
+        return self.stream_group(prompt, one, on_text=lambda index, text: on_text(text)).rollouts[0]
 
-        def show(ids: Sequence[int]) -> None:
-            nonlocal shown
-            text: str = self._tokenizer.decode([i for i in ids if i not in end])
-            if not text.endswith("\ufffd"):  # a character whose bytes are not all there yet
-                on_text(text[shown:])
-                shown = len(text)
+    @torch.no_grad()
+    def stream_group(self, prompt: Prompt, sampling: Sampling, *, on_text: Callable[[int, str], None]) -> RolloutGroup:
+        """One group, the same that `generate` gives at step 0, its rollouts written side by side.
 
+        `on_text(index, piece)` is called after every token of a rollout with what became certain of its text, which may
+        be nothing: what it raises ends the writing.
+        """
+        shown = [0] * sampling.group_size
         end = set(self._end.tolist())
+
+        def show(index: int, ids: Sequence[int]) -> None:
+            text: str = self._tokenizer.decode([i for i in ids if i not in end])
+            first = shown[index]
+            if not text.endswith("\ufffd"):  # a character whose bytes are not all there yet
+                shown[index] = len(text)
+            on_text(index, text[first : shown[index]])
+
         self._policy.eval()
-        group = self._generate([prompt], replace(sampling, group_size=1), 0, watch=show)[0]
-        rest = group.rollouts[0].completion.text[shown:]
-        if rest:
-            on_text(rest)
-        return group.rollouts[0]
+        group = self._generate([prompt], sampling, 0, watch=show)[0]
+        for rollout in group.rollouts:
+            rest = rollout.completion.text[shown[rollout.index] :]
+            if rest:
+                on_text(rollout.index, rest)
+        return group
 
     def _by_length(
         self, prompts: Sequence[Prompt], sampling: Sampling, step: int, *, sizes: Sequence[int] | None
@@ -112,7 +122,7 @@ class TransformersEngine:
         step: int,
         *,
         sizes: Sequence[int] | None = None,
-        watch: Callable[[Sequence[int]], None] | None = None,
+        watch: Callable[[int, Sequence[int]], None] | None = None,
     ) -> list[RolloutGroup]:
         counts = list(sizes) if sizes is not None else [sampling.group_size] * len(prompts)
         seeds = [
@@ -131,7 +141,8 @@ class TransformersEngine:
             chosen = draw(behavior, numbers[rows, t], greedy=sampling.temperature == 0)
             tokens.add(rows[active], t, chosen[active], behavior[active], logits[active].log_softmax(-1))
             if watch is not None:
-                watch(tokens.tail(0, t + 1))
+                for row in rows[active].tolist():
+                    watch(row, tokens.tail(row, t + 1))
             ended = torch.isin(chosen, self._end)
             if sampling.stop:
                 ended |= self._stopped(tokens, rows, sampling.stop)

@@ -102,6 +102,32 @@ def test_streamed_pieces_are_the_text(engine: TransformersEngine, prompts: list[
     assert group.rollouts[0].token_ids == rollout.token_ids
 
 
+def test_a_streamed_group_is_the_generated_one(engine: TransformersEngine, prompts: list[Prompt]) -> None:
+    """Rollouts end at different tokens: each gets its own pieces, in order, also after others have left the batch."""
+    sampling = replace(SAMPLING, group_size=3)
+    texts = ["", "", ""]
+
+    def add(index: int, piece: str) -> None:
+        texts[index] += piece
+
+    group = engine.stream_group(prompts[1], sampling, on_text=add)
+    assert texts == [rollout.completion.text for rollout in group.rollouts]
+    [generated] = engine.generate([prompts[1]], sampling, step=0)
+    assert [r.token_ids for r in group.rollouts] == [r.token_ids for r in generated.rollouts]
+
+
+def test_what_on_text_raises_ends_the_writing(engine: TransformersEngine, prompts: list[Prompt]) -> None:
+    calls: list[str] = []
+
+    def stop(piece: str) -> None:
+        calls.append(piece)
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        engine.stream(prompts[1], SAMPLING, on_text=stop)
+    assert len(calls) == 1
+
+
 def test_generation_leaves_the_policy_as_it_was(
     engine: TransformersEngine, prompts: list[Prompt], tiny_model: toy.LoadedModel
 ) -> None:
