@@ -79,8 +79,10 @@ class TransformersEngine:
         return self.stream_group(prompt, one, on_text=lambda index, text: on_text(text)).rollouts[0]
 
     @torch.no_grad()
-    def stream_group(self, prompt: Prompt, sampling: Sampling, *, on_text: Callable[[int, str], None]) -> RolloutGroup:
-        """One group, the same that `generate` gives at step 0, its rollouts written side by side.
+    def stream_group(
+        self, prompt: Prompt, sampling: Sampling, *, step: int = 0, on_text: Callable[[int, str], None]
+    ) -> RolloutGroup:
+        """One group, the same that `generate` gives, its rollouts written side by side.
 
         `on_text(index, piece)` is called after every token of a rollout with what became certain of its text, which may
         be nothing: what it raises ends the writing.
@@ -96,7 +98,7 @@ class TransformersEngine:
             on_text(index, text[first : shown[index]])
 
         self._policy.eval()
-        group = self._generate([prompt], sampling, 0, watch=show)[0]
+        group = self._generate([prompt], sampling, step, watch=show)[0]
         for rollout in group.rollouts:
             rest = rollout.completion.text[shown[rollout.index] :]
             if rest:

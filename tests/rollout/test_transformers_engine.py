@@ -110,9 +110,9 @@ def test_a_streamed_group_is_the_generated_one(engine: TransformersEngine, promp
     def add(index: int, piece: str) -> None:
         texts[index] += piece
 
-    group = engine.stream_group(prompts[1], sampling, on_text=add)
+    group = engine.stream_group(prompts[1], sampling, step=5, on_text=add)
     assert texts == [rollout.completion.text for rollout in group.rollouts]
-    [generated] = engine.generate([prompts[1]], sampling, step=0)
+    [generated] = engine.generate([prompts[1]], sampling, step=5)
     assert [r.token_ids for r in group.rollouts] == [r.token_ids for r in generated.rollouts]
 
 
