@@ -6,7 +6,8 @@
 
 A file is laid over what it extends: sections are merged key by key, everything else (lists too) is replaced, and
 `key: null` removes an optional value. A part that changes its `type` or `base` is replaced whole. Overrides
-(`train.steps=20`) come last. How relative paths are found: `paths.py`. What must fit together: `checks.py`.
+(`train.steps=20`) come last. What a data recipe brings along: `recipe_settings.py`. How relative paths are found:
+`paths.py`. What must fit together: `checks.py`.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from pydantic import TypeAdapter, ValidationError
 from mmrl.config.checks import mistakes
 from mmrl.config.messages import schema_problems
 from mmrl.config.paths import resolve_paths
+from mmrl.config.recipe_settings import lay_over_recipe
 from mmrl.config.schema import Config
-from mmrl.config.tree import KeyPath, Node, Origin, Problem, merge, origin_of, place, plain, shown
+from mmrl.config.tree import KeyPath, Node, Origin, Problem, find, merge, origin_of, place, plain, shown
 from mmrl.config.yaml_file import dump_yaml, parse_override, parse_yaml
 from mmrl.errors import ConfigError, nearest
 
@@ -32,11 +34,11 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     root, problems = _read(Path(path), Origin(), ())
     if any(not problem.path for problem in problems):  # a file could not be read: what follows would be noise
         raise _error(path, problems)
-    for override in overrides:
-        root, more = _apply(override, root)
-        problems += more
-    root, more = resolve_paths(root)
-    config, invalid = _validate(root)
+    whole, more = _resolved(root, overrides)
+    recipe = find(whole, ("data", "recipe"))
+    if recipe is not None and isinstance(recipe.value, str):
+        whole, more = _resolved(lay_over_recipe(root, recipe.value), overrides)
+    config, invalid = _validate(whole)
     problems += more + invalid
     if config is None or problems:
         raise _error(path, problems)
@@ -110,6 +112,16 @@ def _extended(own: Node, problems: list[Problem]) -> list[tuple[str, Origin]]:
         return [(str(entry.value), entry.origin) for entry in entries]
     problems.append(Problem(path=("extends",), origin=named.origin, text="must be a file name or a list of them"))
     return []
+
+
+def _resolved(root: Node, overrides: Sequence[str]) -> tuple[Node, list[Problem]]:
+    """With overrides on top and absolute paths."""
+    problems: list[Problem] = []
+    for override in overrides:
+        root, more = _apply(override, root)
+        problems += more
+    root, more = resolve_paths(root)
+    return root, problems + more
 
 
 def _apply(override: str, root: Node) -> tuple[Node, list[Problem]]:

@@ -1,6 +1,7 @@
 """Every setting of a run, with its default, its range and its meaning: the config file *is* this page.
 
-    run → model → data → prompt → rewards → scoring → sft → algorithm → rollout → train → watch → evaluation → backend
+    run → model → data → prompt → rewards → scoring → sft → algorithm → rollout → train → watch → tracking → evaluation
+    → backend
 
 Reading, `extends`, overrides and error messages live in `load.py`. Only `config/`, `build.py`, `cli/` and the apps know
 these classes; everything below receives plain values.
@@ -50,6 +51,9 @@ class ModelConfig(Section):
     tiny: TinyModelConfig | None = Field(None, description="instead of path: make a tiny model for this run")
     min_pixels: Positive | None = Field(None, description="lower bound on a picture's area after resizing, pixels")
     max_pixels: Positive | None = Field(None, description="upper bound on a picture's area after resizing, pixels")
+    trust_remote_code: bool = Field(
+        False, description="run Python code that the model folder or hub repository brings; only for makers you trust"
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> ModelConfig:
@@ -178,6 +182,13 @@ class LoraConfig(Section):
     )
 
 
+class KeepBestConfig(Section):
+    """The checkpoint that stays besides the latest ones: its step logged the best value of `metric`."""
+
+    metric: str = Field(description="as in metrics.jsonl, e.g. eval/choice_accuracy; give steps that log it a checkpoint")
+    best: Literal["highest", "lowest"] = "highest"
+
+
 class TrainConfig(Section):
     steps: Positive = 100
     sampler: str | dict[str, Any] = Field(
@@ -195,6 +206,10 @@ class TrainConfig(Section):
     micro_batch_tokens: Positive = Field(16384, description="packed tokens per forward/backward; changes memory only")
     checkpoint_every: Positive = Field(50, description="steps between checkpoints")
     keep_checkpoints: Positive = Field(2, description="how many of the latest stay on disk")
+    keep_best: KeepBestConfig | None = Field(None, description="and the best by a metric; absent: no such")
+    checkpoints_beside: bool = Field(
+        True, description="write them beside the training where one process has memory for a copy; else it waits"
+    )
     stop_after_skipped: Positive = Field(
         3, description="steps in a row with an update skipped for a loss or gradient that is not finite: ends the run"
     )
@@ -244,6 +259,18 @@ class WatchConfig(Section):
     stop_on: tuple[Trouble, ...] = Field((), description="kinds of trouble that end the run, at a checkpoint")
 
 
+Library = Literal["auto", "tensorboard", "wandb", "trackio", "mlflow"]
+
+
+class TrackingConfig(Section):
+    """Where metrics go besides metrics.jsonl, which is always written (see docs/tracking.md)."""
+
+    to: tuple[Library, ...] = Field(
+        ("auto",), description="auto: tensorboard where it is installed; or any of the others by name; []: nowhere"
+    )
+    project: str = Field("mmrl", description="the project (MLflow: experiment) that runs are filed under")
+
+
 class BackendConfig(Section):
     type: Literal["torch"] = "torch"
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -266,7 +293,8 @@ class Config(Section):
     video: VideoConfig = VideoConfig()
     prompt: PromptConfig = PromptConfig()
     rewards: dict[str, tuple[RewardConfig, ...]] = Field(
-        description="task → its rewards; the set named `default` serves tasks without one of their own"
+        description="task → its rewards; the set named `default` serves tasks without one of their own; absent beside "
+        "data.recipe: the recipe's, and so is prompt.mode"
     )
     scoring: ScoringConfig = ScoringConfig()
     sft: ColdStartConfig | None = Field(None, description="absent: no cold start")
@@ -276,5 +304,6 @@ class Config(Section):
     rollout: RolloutConfig = RolloutConfig()
     train: TrainConfig = TrainConfig()
     watch: WatchConfig = WatchConfig()
+    tracking: TrackingConfig = TrackingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     backend: BackendConfig = BackendConfig()

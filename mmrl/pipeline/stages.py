@@ -90,6 +90,7 @@ def cold_start_stage(config: Config, *, out: Path | None, overwrite: bool, progr
 
 def prepare_data(config: Config, run_dir: Path, progress: Progress) -> Splits:
     """Build the recipe into the run folder (once), read the manifests."""
+    from mmrl.config.recipe_settings import settings_in_words
     from mmrl.data.manifest import read_manifest
     from mmrl.data.recipe import build_recipe
 
@@ -97,6 +98,8 @@ def prepare_data(config: Config, run_dir: Path, progress: Progress) -> Splits:
     if data.recipe is not None:
         with timed(run_dir, "data"):
             report = build_recipe(data.recipe, run_dir / "data", progress=progress)
+        if said := settings_in_words(config):
+            progress.note(said)
         paths = {split: str(path) for split, path in report.manifests.items()}
     else:
         paths = {name: path for name in ("train", "validation", "test") if (path := getattr(data, name)) is not None}
