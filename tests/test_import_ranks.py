@@ -17,6 +17,8 @@ RANKS = {
     "child": 0,
     "batch": 1,
     "tensors": 1,
+    "ranks": 1,
+    "ranks": 1,
     "credit": 2,
     "objective": 2,
     "plan": 2,

@@ -1,0 +1,150 @@
+"""The processes that train together. A *rank* is one of them; each holds the whole policy or a part of it.
+
+    ranks = join(device)             # in a process that torchrun or deepspeed started; ALONE in any other
+    ranks.add_up(share)              # the sum of what all ranks hand in
+    ranks.most([3, 1])               # the largest of each, over all ranks
+    ranks.gather(value)              # everybody's value, in the order of ranks
+    ranks.first_does(work)           # on the first rank only; its error is everybody's
+
+Every rank must call these in the same order: each is a meeting. What all ranks compute alike from values that were
+gathered needs no further word: who is asked, what is dropped, what credit is given.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from mmrl.errors import ConfigError, MmrlError, RunError
+
+T = TypeVar("T")
+
+# Longer than the longest stage that one rank does while the others wait (building data, writing a checkpoint).
+PATIENCE = timedelta(minutes=60)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranks:
+    """Which of how many processes this one is."""
+
+    rank: int = 0  # 0 … count − 1 of all machines
+    count: int = 1
+    local: int = 0  # number on its own machine: which of its GPUs it uses
+
+    @property
+    def first(self) -> bool:
+        """Whether it is the one that writes files and speaks to people."""
+        return self.rank == 0
+
+    @property
+    def several(self) -> bool:
+        """Whether there are others."""
+        return self.count > 1
+
+    def add_up(self, share: Tensor) -> Tensor:
+        """The sum of what all ranks hand in, on every rank; its derivative is that of the own share."""
+        if not self.several:
+            return share
+        own = share.detach()
+        total = own.clone()
+        dist.all_reduce(total)
+        return share + (total - own) if share.requires_grad else total
+
+    def most(self, values: Sequence[float]) -> list[float]:
+        """The largest of each value over all ranks."""
+        if not self.several:
+            return list(values)
+        found = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(found, op=dist.ReduceOp.MAX)
+        largest: list[float] = found.tolist()
+        return largest
+
+    def gather(self, value: T) -> list[T]:
+        """What each rank hands in, in their order. Values must pickle; tensors in them belong on the CPU."""
+        if not self.several:
+            return [value]
+        found: list[Any] = [None] * self.count
+        dist.all_gather_object(found, value)
+        return found
+
+    def share(self, things: Sequence[T]) -> list[T]:
+        """This rank's share of things that all ranks know: every `count`-th; shares differ by one at most."""
+        return list(things[self.rank :: self.count])
+
+    def first_does(self, work: Callable[[], T]) -> T:
+        """The first rank works, the others wait for what came of it. What stops the first stops all."""
+        if not self.several:
+            return work()
+        result: Any = None
+        failure: BaseException | None = None
+        if self.first:
+            try:
+                result = work()
+            except MmrlError as error:
+                failure = error
+            except BaseException as error:
+                self.gather((None, RunError(f"rank 0 failed: {type(error).__name__}: {error}")))
+                raise
+        came = self.gather((result, failure))[0]
+        if came[1] is not None:
+            raise came[1]
+        return came[0]  # type: ignore[no-any-return]
+
+    def send(
+        self, tensor: Tensor | None, *, origin: int, target: int, shape: Sequence[int], dtype: torch.dtype
+    ) -> Tensor | None:
+        """Move a tensor on the CPU between two ranks: what arrived, on `target` only. Others need not call it."""
+        if self.rank == origin:
+            assert tensor is not None
+            dist.send(tensor.contiguous(), target)
+        elif self.rank == target:
+            arrived = torch.empty(tuple(shape), dtype=dtype)
+            dist.recv(arrived, origin)
+            return arrived
+        return None
+
+
+ALONE = Ranks()
+
+
+def launched() -> bool:
+    """Whether a launcher (torchrun, deepspeed) started this process as one of several."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def join(device: str) -> Ranks:
+    """Meet the other processes of the launch. `device`: cpu or cuda, the same on all of them.
+
+    Reads what launchers set: RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT. A process that none of them
+    started is alone. Raises ConfigError where a machine has fewer GPUs than processes.
+    """
+    if not launched():
+        return ALONE
+    ranks = Ranks(
+        rank=int(os.environ["RANK"]), count=int(os.environ["WORLD_SIZE"]), local=int(os.environ.get("LOCAL_RANK", "0"))
+    )
+    cuda = device == "cuda"
+    if cuda:
+        if ranks.local >= torch.cuda.device_count():
+            raise ConfigError(
+                f"rank {ranks.rank} is number {ranks.local} on its machine, which has {torch.cuda.device_count()} "
+                "GPUs. Start as many processes as there are GPUs (torchrun --nproc-per-node, deepspeed --num_gpus)."
+            )
+        torch.cuda.set_device(ranks.local)
+    if not dist.is_initialized():
+        # Both: what is decided together are small tensors on the CPU, gradients are where the model is.
+        dist.init_process_group(backend="cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=PATIENCE)
+    return ranks
+
+
+def leave() -> None:
+    """The opposite of `join`, at the end of a process."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
