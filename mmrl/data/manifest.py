@@ -1,7 +1,7 @@
 """The sample manifest: JSON lines, one verifiable sample a line. Reading, writing, and saying all that is wrong.
 
 read_manifest       all samples, or one DataError that lists the first defects
-validate_manifest   every defect of every line; on request, of the media files too
+validate_manifest   every defect of every line (media files, and manifests of any size: mmrl.curation.validate)
 write_manifest      what read_manifest reads back; atomic
 """
 
@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +19,6 @@ from mmrl.data.jsonl import read_json_lines
 from mmrl.data.problem import Problem
 from mmrl.data.samples import examine_row, parse_sample, sample_row
 from mmrl.errors import DataError
-from mmrl.progress import Progress, SilentProgress
 from mmrl.types import Sample
 
 __all__ = [
@@ -44,8 +42,6 @@ class ManifestReport:
     rows: int  # lines that are not blank
     samples: tuple[Sample, ...]  # of the sound rows, in order
     problems: tuple[Problem, ...]  # a run would refuse the manifest
-    broken_media: tuple[Problem, ...] = ()  # a run would drop these samples and go on
-    broken_reasons: Mapping[str, int]  # slug → how many of broken_media
 
     @property
     def sound(self) -> bool:
@@ -62,7 +58,7 @@ def read_manifest(path: str | os.PathLike[str]) -> list[Sample]:
 
     A manifest with any defect raises one DataError that lists the first ten.
     """
-    report = validate_manifest(path, check_media=False)
+    report = validate_manifest(path)
     report.raise_for_problems()
     return list(report.samples)
 
@@ -94,10 +90,8 @@ def write_manifest(path: str | os.PathLike[str], samples: Iterable[Sample]) -> N
     write_atomically(target, "".join(lines).encode("utf-8"))
 
 
-def validate_manifest(
-    path: str | os.PathLike[str], *, check_media: bool, progress: Progress | None = None
-) -> ManifestReport:
-    """Every defect of a manifest. With `check_media`, each file is looked up and each picture decoded."""
+def validate_manifest(path: str | os.PathLike[str]) -> ManifestReport:
+    """Every defect of a manifest, and its sound samples. Opens no media file."""
     target = Path(path)
     root = Path(os.path.abspath(path)).parent
     problems: list[Problem] = []
@@ -122,19 +116,11 @@ def validate_manifest(
         problems.append(
             Problem(where=str(path), sample_id=None, message="holds no sample; write one JSON object per line")
         )
-    broken: list[tuple[str, Problem]] = []
-    if check_media:
-        from mmrl.data.media_check import check_media_files
-
-        missing, broken = check_media_files(found, progress=progress or SilentProgress())
-        problems += missing
     return ManifestReport(
         path=target,
         rows=rows,
         samples=tuple(sample for _, sample in found),
         problems=tuple(problems),
-        broken_media=tuple(problem for _, problem in broken),
-        broken_reasons=Counter(reason for reason, _ in broken),
     )
 
 

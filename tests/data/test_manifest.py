@@ -38,7 +38,7 @@ def manifest(folder: Path, *rows) -> Path:
 
 def the_defect(folder: Path, **changes) -> str:
     """The only problem of a manifest whose one row has these changes."""
-    report = validate_manifest(manifest(folder, row(**changes)), check_media=False)
+    report = validate_manifest(manifest(folder, row(**changes)))
     assert len(report.problems) == 1, [str(problem) for problem in report.problems]
     problem = report.problems[0]
     assert problem.where.endswith("train.jsonl:1")
@@ -78,7 +78,7 @@ def test_byte_order_marks_crlf_blank_lines_and_odd_line_separators_are_read(tmp_
     one, two = json.dumps(row(id="1")), json.dumps(row(id="2", question="a\u2028b\x85c"), ensure_ascii=False)
     path.write_bytes(b"\xef\xbb\xbf" + f"{one}\r\n\r\n   \n\ufeff{two}".encode())
     assert [sample.question for sample in read_manifest(path)] == ["Which digit is written here?", "a\u2028b\x85c"]
-    assert validate_manifest(path, check_media=False).rows == 2
+    assert validate_manifest(path).rows == 2
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_a_path_with_backslashes_is_refused_with_the_right_spelling(tmp_path):
 )
 def test_marks_in_the_question_are_none_or_one_per_item(tmp_path, question, sound):
     media = [{"type": "image", "path": "a.png"}, {"type": "frames", "paths": ["b.png", "c.png"], "fps": 2}]
-    report = validate_manifest(manifest(tmp_path, row(question=question, media=media)), check_media=False)
+    report = validate_manifest(manifest(tmp_path, row(question=question, media=media)))
     assert report.sound is sound
     if not sound:
         assert "media has 1 image(s) and 1 video(s)" in report.problems[0].message
@@ -215,7 +215,7 @@ def test_marks_in_the_question_are_none_or_one_per_item(tmp_path, question, soun
 def test_a_line_that_is_no_json_object_is_a_problem_of_that_line_only(tmp_path, line, what):
     path = tmp_path / "m.jsonl"
     path.write_bytes(json.dumps(row(id="a")).encode() + b"\n" + line + b"\n" + json.dumps(row(id="z")).encode())
-    report = validate_manifest(path, check_media=False)
+    report = validate_manifest(path)
     (problem,) = report.problems
     assert what in problem.message
     assert problem.where == f"{path}:2"
@@ -229,7 +229,7 @@ def test_all_defects_of_all_lines_are_reported_at_once(tmp_path):
         row(id="second"),
         row(id="second", media=[{"type": "image", "path": ""}, {"type": "video", "path": "v.mp4", "fps": -1}]),
     )
-    report = validate_manifest(path, check_media=False)
+    report = validate_manifest(path)
     found = [(problem.where.rsplit(":", 1)[1], problem.sample_id, problem.message[:30]) for problem in report.problems]
     assert found == [
         ("1", "digits-train-0007", "unknown key 'tsk'. Did you mea"),
