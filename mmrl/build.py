@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mmrl.rollout.engine import RolloutEngine, Sampling
     from mmrl.training.loop import Trainer
     from mmrl.training.sft import ColdStartSettings
+    from mmrl.training.tracking import Tracker
 
 
 def set_up_torch(config: Config) -> str:
@@ -48,7 +49,12 @@ def load_policy(config: Config, path: str) -> LoadedModel:
 
     from mmrl.policy.load import load_model
 
-    model = load_model(path, dtype=getattr(torch, config.backend.dtype), device=set_up_torch(config))
+    model = load_model(
+        path,
+        dtype=getattr(torch, config.backend.dtype),
+        device=set_up_torch(config),
+        trust_remote_code=config.model.trust_remote_code,
+    )
     model.policy.kernel = config.backend.attention
     return model
 
@@ -248,12 +254,19 @@ def build_trainer(
     from mmrl.progress import SilentProgress
     from mmrl.training.loop import LoopSettings, Trainer
     from mmrl.training.planned import Author
+    from mmrl.training.saver import Keep
     from mmrl.training.watcher import WatchSettings
 
     algorithm = build_algorithm(config.algorithm)
     renderer = build_renderer(config, model, run_dir=run_dir)
     settings = config.train
     updates = settings.steps * settings.minibatches
+    best = settings.keep_best
+    keep = Keep(
+        last=settings.keep_checkpoints,
+        best=None if best is None else best.metric,
+        best_is="highest" if best is None else best.best,
+    )
     if settings.lora is not None:
         add_adapters(model.policy, **settings.lora.model_dump(), seed=config.run.seed)
 
@@ -287,7 +300,8 @@ def build_trainer(
             max_refills=config.rollout.max_refills,
             minibatches=settings.minibatches,
             checkpoint_every=settings.checkpoint_every,
-            keep_checkpoints=settings.keep_checkpoints,
+            keep_checkpoints=keep,
+            checkpoints_beside=settings.checkpoints_beside,
             evaluate_every=config.evaluation.every if validation else 0,
             stop_after_skipped=settings.stop_after_skipped,
         ),
@@ -313,4 +327,18 @@ def build_trainer(
         evaluate=evaluate,
         watch=WatchSettings(**config.watch.model_dump()),
         progress=progress,
+        trackers=build_trackers(config, run_dir),
     )
+
+
+def build_trackers(config: Config, run_dir: Path) -> list[Tracker]:
+    """Where metrics go besides metrics.jsonl."""
+    from mmrl.training.tracking import TrackedRun, trackers
+
+    run = TrackedRun(
+        run_dir=run_dir,
+        project=config.tracking.project,
+        name=config.run.name,
+        settings=config.model_dump(mode="json"),
+    )
+    return trackers(config.tracking.to, run)

@@ -1,7 +1,8 @@
 """How long work tells its reader where it is, without knowing whether that is a terminal, a log file or nobody."""
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 class Task(Protocol):
@@ -21,6 +22,15 @@ class Progress(Protocol):
 
     def task(self, label: str, total: int, *, done: int = 0) -> AbstractContextManager[Task]:
         """Begin work of `total` units, of which `done` were done by an earlier, resumed process."""
+        ...
+
+
+@runtime_checkable
+class ShowsFigures(Protocol):
+    """A progress that has room for a table of the latest metrics."""
+
+    def show_figures(self, step: int, figures: Mapping[str, float]) -> None:
+        """The metrics of a step that is done."""
         ...
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -82,7 +82,19 @@ class TrainBackend(Protocol):
         ...
 
     def save_model(self, folder: Path) -> None:
-        """Write the policy in Hugging Face layout."""
+        """Write the policy in Hugging Face layout. Where there are several ranks all must call it; one writes."""
+        ...
+
+    def model_bytes(self) -> int:
+        """About how much `save_model` writes."""
+        ...
+
+    def snapshot(self) -> Callable[[Path], None] | None:
+        """What `save_model` would write now, copied to the processor's memory, as a function that writes it later.
+
+        That function may run in another thread while training goes on. None where the weights are spread over several
+        ranks, which would have to write them together.
+        """
         ...
 
     def state(self) -> dict[str, Any]:

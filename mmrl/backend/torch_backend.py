@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,15 @@ from mmrl.algorithms.reference import PRECISE, REFERENCE, AdapterOff, NoReferenc
 from mmrl.backend.backend import OptimizerSettings
 from mmrl.batch import PolicyOutputs, alone
 from mmrl.errors import ConfigError
-from mmrl.policy.adapters import adapter_state, adapters_off, has_adapters, load_adapter_state, merged_weights
+from mmrl.policy.adapters import (
+    adapter_state,
+    adapters_off,
+    copied_weights,
+    has_adapters,
+    load_adapter_state,
+    merged_weights,
+    weights_to_save,
+)
 from mmrl.policy.cost import DecoderShape, pass_cost
 from mmrl.policy.load import LoadedModel
 from mmrl.policy.packed import PackedBatch, Part, micro_batches, pack, split_groups
@@ -196,6 +204,13 @@ class TorchBackend:
 
     def state(self) -> dict[str, Any]:
         return {
+    def model_bytes(self) -> int:
+        return sum(value.numel() * value.element_size() for value in self.policy.parameters())
+
+    def snapshot(self) -> Callable[[Path], None] | None:
+        weights = copied_weights(weights_to_save(self.policy.model))
+        return lambda folder: self._model.save(folder, weights)
+
             "optimizer": self._optimizer.state_dict(),
             "updates": self._updates,
             "adapters": adapter_state(self.policy.model),

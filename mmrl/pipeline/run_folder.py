@@ -17,8 +17,17 @@ from mmrl.config.load import dump_config, load_config
 from mmrl.config.schema import Config
 from mmrl.errors import RunError
 
-# What a resumed run may change: how long it is, and where it lies.
-FREE = (("run", "folder"), ("train", "steps"), ("train", "checkpoint_every"), ("train", "keep_checkpoints"))
+# What a resumed run may change: how long it is, where it lies, what it keeps and who is told.
+FREE = (
+    ("run", "folder"),
+    ("train", "steps"),
+    ("train", "checkpoint_every"),
+    ("train", "keep_checkpoints"),
+    ("train", "keep_best"),
+    ("train", "checkpoints_beside"),
+    ("tracking", "to"),
+    ("tracking", "project"),
+)
 
 
 def open_run(config: Config, *, resume: bool, overwrite: bool) -> Path:

@@ -173,19 +173,19 @@ def _cold_start(config: Config, run_dir: Path, base: str, splits: Splits, progre
 
 def _train(config: Config, run_dir: Path, start_model: str, splits: Splits, progress: Progress) -> Path:
     """RL from the last checkpoint, or from `start_model`. Returns the final checkpoint's folder."""
-    from mmrl.training.checkpoint import checkpoints, load_trainer_state
+    from mmrl.training.checkpoint import checkpoints, load_trainer_state, newest_sound
     from mmrl.training.collect import PreparesAhead
     from mmrl.training.loop import train
 
-    found = checkpoints(run_dir)
-    if found and found[-1].step >= config.train.steps:
-        return found[-1].folder
+    found = newest_sound(run_dir, progress.note)
+    if found is not None and found.step >= config.train.steps:
+        return found.folder
     # A run that goes on past an earlier end has another model: what was said of the old one no longer holds.
     (run_dir / "evaluation" / "after.json").unlink(missing_ok=True)
     with timed(run_dir, "train"), build.build_scorer(config, splits.train) as scorer:
         # With adapters the model itself stays what it was; a checkpoint's weights have them merged already.
         merged = config.train.lora is not None
-        model = build.load_policy(config, str(found[-1].folder) if found and not merged else start_model)
+        model = build.load_policy(config, str(found.folder) if found and not merged else start_model)
         trainer = build.build_trainer(
             config,
             run_dir=run_dir,
@@ -198,7 +198,7 @@ def _train(config: Config, run_dir: Path, start_model: str, splits: Splits, prog
         start = 0
         if found:
             start = load_trainer_state(
-                found[-1], backend=trainer.backend, sampler=trainer.sampler, memory=trainer.memory
+                found, backend=trainer.backend, sampler=trainer.sampler, memory=trainer.memory
             )
         try:
             done = train(trainer, start=start)

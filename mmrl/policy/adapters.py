@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -112,18 +113,53 @@ def merged_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
         yield name.replace(".base_layer.", "."), value
 
 
-def save_weights(model: nn.Module, folder: Path) -> None:
-    """The merged model in Hugging Face layout and, where there are adapters, those in peft's layout beside it."""
-    plain: Any = model
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedWeights:
+    """What a saved model is made of."""
+
+    model: Mapping[str, Tensor]  # as it would be without adapters; tied parameters under all their names
+    adapters: Mapping[str, Tensor]  # the adapters' own parameters; empty without any
+
+
+def weights_to_save(model: nn.Module) -> SavedWeights:
+    """The merged model's tensors and the adapters'. Those that are not merged are the live ones, not copies."""
+    state = model.state_dict()
     if not has_adapters(model):
-        plain.save_pretrained(folder)
-        return
+        return SavedWeights(model=state, adapters={})
     merged = dict(merged_weights(model))
-    merged |= {name: value for name, value in model.named_buffers() if name in model.state_dict()}
-    for name, value in plain.state_dict().items():  # parameters that are tied appear under all their names
+    merged |= {name: value for name, value in model.named_buffers() if name in state}
+    for name, value in state.items():  # parameters that are tied appear under all their names
         if not _is_adapter(name):
             merged.setdefault(name.replace(".base_layer.", "."), value)
-    plain.save_pretrained(folder, state_dict=merged)
+    return SavedWeights(model=merged, adapters=adapter_state(model))
+
+
+def copied_weights(weights: SavedWeights) -> SavedWeights:
+    """The same in memory of their own, on the processor. What was one tensor under two names still is."""
+    copies: dict[tuple[int, int], Tensor] = {}
+
+    def copy(value: Tensor) -> Tensor:
+        key = (value.data_ptr(), value.numel())
+        if key not in copies:
+            copies[key] = value.detach().to("cpu", copy=True)
+        return copies[key]
+
+    return SavedWeights(
+        model={name: copy(value) for name, value in weights.model.items()},
+        adapters={name: copy(value) for name, value in weights.adapters.items()},
+    )
+
+
+def save_weights(model: nn.Module, folder: Path, weights: SavedWeights | None = None) -> None:
+    """The merged model in Hugging Face layout and, where there are adapters, those in peft's layout beside it.
+
+    `weights`: earlier ones of this model, from `weights_to_save`; None: the present ones.
+    """
+    weights = weights or weights_to_save(model)
+    plain: Any = model
+    plain.save_pretrained(folder, state_dict=dict(weights.model))
+    if not weights.adapters:
+        return
     beside = folder / FOLDER
     beside.mkdir()
     _, layer = next(_layers(model))
@@ -138,7 +174,7 @@ def save_weights(model: nn.Module, folder: Path) -> None:
     config.save_pretrained(str(beside))
     tensors = {
         f"base_model.model.{name.replace(f'.{NAME}.', '.')}": value.contiguous()
-        for name, value in adapter_state(model).items()
+        for name, value in weights.adapters.items()
     }
     save_file(tensors, beside / "adapter_model.safetensors", metadata={"format": "pt"})
 

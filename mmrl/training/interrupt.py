@@ -1,4 +1,8 @@
-"""Ctrl-C between two steps: the first one asks the loop to stop after its step, the second one stops at once."""
+"""Signals between two steps.
+
+Ctrl-C    the first one asks the loop to stop after its step, the second one stops at once
+SIGTERM   a scheduler takes the machine back: stop after this step, with a checkpoint; again changes nothing
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,16 @@ from types import FrameType, TracebackType
 from typing import Any
 
 
+class Terminated(BaseException):
+    """SIGTERM came while nothing was running that could be finished first. Like KeyboardInterrupt, no error."""
+
+
 class StopRequest:
-    """While entered, SIGINT and SIGTERM set `requested`; a second signal raises KeyboardInterrupt where it strikes."""
+    """While entered, SIGINT and SIGTERM set `requested`; a second SIGINT raises KeyboardInterrupt where it strikes."""
 
     def __init__(self, tell: Callable[[str], None]) -> None:
         self.requested = False
+        self.terminated = False  # by SIGTERM
         self._tell = tell
         self._previous: dict[int, Any] = {}
 
@@ -30,7 +39,12 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
+        if number == signal.SIGTERM:
+            if not self.terminated:
+                self._tell("told to end (SIGTERM): stopping after this step, with a checkpoint")
+            self.requested = self.terminated = True
+        elif self.requested:
             raise KeyboardInterrupt
-        self.requested = True
-        self._tell("stopping after this step; once more to stop at once")
+        else:
+            self.requested = True
+            self._tell("stopping after this step; once more to stop at once")

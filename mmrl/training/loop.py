@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 import torch
@@ -26,14 +27,17 @@ from mmrl.backend.backend import TrainBackend
 from mmrl.batch import Credited
 from mmrl.curriculum.sampler import PromptSampler
 from mmrl.errors import RunError
-from mmrl.progress import Progress
+from mmrl.progress import Progress, ShowsFigures
+from mmrl.ranks import ALONE, Ranks
 from mmrl.rollout.engine import RolloutEngine, Sampling
 from mmrl.traces.writer import TraceWriter
 from mmrl.training.checkpoint import save_checkpoint
 from mmrl.training.collect import Collected, Renderer, Scorer, collect
-from mmrl.training.interrupt import StopRequest
-from mmrl.training.metrics import MetricsLog, read_metrics, rollout_metrics
+from mmrl.training.disk import full_disk_ends_the_run
+from mmrl.training.interrupt import StopRequest, Terminated
+from mmrl.training.metrics import MetricsLog, read_metrics, reproducible, rollout_metrics
 from mmrl.training.planned import Author, twin_metrics
+from mmrl.training.saver import CheckpointSaver, Keep
 from mmrl.training.streams import Blacken, StepStreams
 from mmrl.training.update import Skipped, update
 from mmrl.training.watcher import Watcher, WatchSettings
@@ -52,7 +56,8 @@ class LoopSettings:
     max_refills: int
     minibatches: int
     checkpoint_every: int
-    keep_checkpoints: int
+    keep_checkpoints: Keep
+    checkpoints_beside: bool  # write them beside the training where that is safe
     evaluate_every: int  # 0: never
     stop_after_skipped: int = 3  # so many steps in a row whose loss or gradient was not finite end the run
 
@@ -79,10 +84,13 @@ class Trainer:
     progress: Progress
 
 
+    trackers: Sequence[Tracker] = ()  # where metrics go besides metrics.jsonl
+    ranks: Ranks = ALONE
 def train(trainer: Trainer, *, start: int = 0) -> int:
     """Steps `start` … `settings.steps` − 1. Returns the number of steps done: fewer when the user asked to stop.
 
-    Leaves a checkpoint at the end, whoever ended it, so that the same command with `--resume` goes on.
+    Leaves a checkpoint at the end, whoever ended it, so that the same command with `--resume` goes on. Raises
+    Terminated after a SIGTERM, once that checkpoint is on disk.
     """
     settings = trainer.settings
     metrics = MetricsLog(trainer.run_dir / "metrics.jsonl")
@@ -96,9 +104,18 @@ def train(trainer: Trainer, *, start: int = 0) -> int:
     watcher = Watcher(trainer.run_dir, trainer.watch, logged=logged)
     trainer.engine.load_weights(trainer.backend.weights(), version=start)
     progress = trainer.progress
-    empty_steps = 0
+    empty_steps = _steps_without(logged, "optim/updates")
     skipping_steps = _steps_skipped_last(logged)
-    with StopRequest(progress.note) as stop, progress.task("training", settings.steps, done=start) as task:
+    saver = CheckpointSaver(
+        trainer.run_dir, settings.keep_checkpoints, beside=settings.checkpoints_beside, ranks=trainer.ranks
+    )
+    with (
+        full_disk_ends_the_run(trainer.run_dir, lambda: last_good(trainer.run_dir)),
+        StopRequest(progress.note) as stop,
+        Tracking(trainer.trackers, start=start, tell=progress.note) as tracking,
+        progress.task("training", settings.steps, done=start) as task,
+        saver,
+    ):
         for step in range(start, settings.steps):
             collected, row = take_step(trainer, traces, step)
             empty_steps = 0 if collected.kept else empty_steps + 1
@@ -115,21 +132,30 @@ def train(trainer: Trainer, *, start: int = 0) -> int:
             metrics.log(step, row | watched)
             skipping_steps = skipping_steps + 1 if "optim/skipped_updates" in row else 0
             if skipping_steps >= settings.stop_after_skipped:
+            tracking.log(step, row | watched)
+            if isinstance(progress, ShowsFigures):
+                progress.show_figures(step, row | watched)
                 raise RunError(_not_finite(trainer, step, skipping_steps))
             task.advance(1, reward=_figure(row, "reward/total_mean"), accuracy=_figure(row, "reward/accuracy_mean"))
             ending = watcher.reason_to_stop
-            if ending or stop.requested or done == settings.steps or done % settings.checkpoint_every == 0:
-                save_checkpoint(
-                    trainer.run_dir,
+            asked_to_stop, terminated = map(
+                any, zip(*trainer.ranks.gather((stop.requested, stop.terminated)), strict=True)
+            )
+            last = bool(ending) or asked_to_stop or done == settings.steps
+            if last or done % settings.checkpoint_every == 0:
+                saver.save(
                     step=done,
                     backend=trainer.backend,
                     sampler=trainer.sampler,
                     memory=trainer.memory,
-                    keep=settings.keep_checkpoints,
+                    metrics=reproducible(row),
+                    wait=last,
                 )
             if ending and done < settings.steps:
                 raise RunError(_told_to_stop(trainer, done, ending))
-            if stop.requested:
+            if terminated:
+                raise Terminated(f"{done} of {settings.steps} steps are done and saved")
+            if asked_to_stop:
                 return done
     return max(start, settings.steps)
 
@@ -264,12 +290,12 @@ def _completion_tokens(scored: list[ScoredGroup]) -> int:
 
 def _steps_skipped_last(logged: Sequence[dict[str, float]]) -> int:
     """How many steps in a row, up to the last one logged, had a skipped update."""
-    count = 0
-    for row in reversed(logged):
-        if "optim/skipped_updates" not in row:
-            break
-        count += 1
-    return count
+    return sum(1 for _ in takewhile(lambda row: "optim/skipped_updates" in row, reversed(logged)))
+
+
+def _steps_without(logged: Sequence[dict[str, float]], name: str) -> int:
+    """How many steps in a row, up to the last one logged, did not log this metric."""
+    return sum(1 for _ in takewhile(lambda row: name not in row, reversed(logged)))
 
 
 def _not_finite(trainer: Trainer, step: int, steps: int) -> str:

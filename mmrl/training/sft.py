@@ -20,7 +20,7 @@ from mmrl.policy.forms import Mode, target_text
 from mmrl.progress import Progress
 from mmrl.tensors import masked_sum
 from mmrl.training.collect import PreparesAhead, Renderer
-from mmrl.training.interrupt import StopRequest
+from mmrl.training.interrupt import StopRequest, Terminated
 from mmrl.types import Completion, Prompt, Rollout, RolloutGroup, Sample
 
 
@@ -46,7 +46,7 @@ def cold_start(
     log: Callable[[int, dict[str, float]], None],
     progress: Progress,
 ) -> None:
-    """Run all steps. Raises KeyboardInterrupt when asked to stop: a cold start is short and begins again."""
+    """Run all steps. Asked to stop it raises KeyboardInterrupt or Terminated: it is short and begins again."""
     chosen = Shuffled(samples, seed=settings.seed).next(min(settings.samples or len(samples), len(samples)))
     sampler = Shuffled(chosen, seed=settings.seed + 1)
     random = np.random.default_rng([settings.seed, 2])
@@ -74,6 +74,8 @@ def cold_start(
                 raise RunError(f"cold start, step {step}: the gradient is not finite. Lower sft.learning_rate.")
             log(step, {"sft/loss": total, "optim/grad_norm": norm, "optim/learning_rate": rate})
             task.advance(1, loss=round(total, 3))
+            if stop.terminated:
+                raise Terminated
             if stop.requested:
                 raise KeyboardInterrupt
 
