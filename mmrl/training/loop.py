@@ -82,10 +82,10 @@ class Trainer:
     evaluate: Callable[[], dict[str, float]]  # metrics of the current weights on the validation split
     watch: WatchSettings  # from where on the watcher calls something trouble
     progress: Progress
-
-
     trackers: Sequence[Tracker] = ()  # where metrics go besides metrics.jsonl
     ranks: Ranks = ALONE
+
+
 def train(trainer: Trainer, *, start: int = 0) -> int:
     """Steps `start` … `settings.steps` − 1. Returns the number of steps done: fewer when the user asked to stop.
 
@@ -130,11 +130,11 @@ def train(trainer: Trainer, *, start: int = 0) -> int:
             for warning in warnings:
                 progress.note(f"step {step}: {warning.trouble}: {warning.message}. What to try: {warning.link}")
             metrics.log(step, row | watched)
-            skipping_steps = skipping_steps + 1 if "optim/skipped_updates" in row else 0
-            if skipping_steps >= settings.stop_after_skipped:
             tracking.log(step, row | watched)
             if isinstance(progress, ShowsFigures):
                 progress.show_figures(step, row | watched)
+            skipping_steps = skipping_steps + 1 if "optim/skipped_updates" in row else 0
+            if skipping_steps >= settings.stop_after_skipped:
                 raise RunError(_not_finite(trainer, step, skipping_steps))
             task.advance(1, reward=_figure(row, "reward/total_mean"), accuracy=_figure(row, "reward/accuracy_mean"))
             ending = watcher.reason_to_stop
@@ -151,10 +151,10 @@ def train(trainer: Trainer, *, start: int = 0) -> int:
                     metrics=reproducible(row),
                     wait=last,
                 )
-            if ending and done < settings.steps:
-                raise RunError(_told_to_stop(trainer, done, ending))
             if terminated:
                 raise Terminated(f"{done} of {settings.steps} steps are done and saved")
+            if ending and done < settings.steps:
+                raise RunError(_told_to_stop(trainer, done, ending))
             if asked_to_stop:
                 return done
     return max(start, settings.steps)
