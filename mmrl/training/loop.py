@@ -31,7 +31,7 @@ from mmrl.progress import Progress, ShowsFigures
 from mmrl.ranks import ALONE, Ranks
 from mmrl.rollout.engine import RolloutEngine, Sampling
 from mmrl.traces.writer import TraceWriter
-from mmrl.training.checkpoint import save_checkpoint
+from mmrl.training.checkpoint import last_good
 from mmrl.training.collect import Collected, Renderer, Scorer, collect
 from mmrl.training.disk import full_disk_ends_the_run
 from mmrl.training.interrupt import StopRequest, Terminated
@@ -39,6 +39,7 @@ from mmrl.training.metrics import MetricsLog, read_metrics, reproducible, rollou
 from mmrl.training.planned import Author, twin_metrics
 from mmrl.training.saver import CheckpointSaver, Keep
 from mmrl.training.streams import Blacken, StepStreams
+from mmrl.training.tracking import Tracker, Tracking
 from mmrl.training.update import Skipped, update
 from mmrl.training.watcher import Watcher, WatchSettings
 from mmrl.types import Dropped, RolloutGroup, ScoredGroup
