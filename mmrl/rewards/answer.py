@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from mmrl.types import Completion
 
 REASONING_TAGS = ("think", "observe")
+_TAG_ENDS = tuple(f"{tag}>" for tag in REASONING_TAGS)  # of opening and closing tags alike
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +45,13 @@ def find_answer(text: str, tag: str = "answer") -> AnswerBlock:
     if not tag:
         return AnswerBlock(text.strip())
     opening, closing = f"<{tag}>", f"</{tag}>"
-    before, _, rest = text.partition(opening)
-    content, closed, after = rest.partition(closing)
-    once = closed and opening not in rest and closing not in after and closing not in before
-    if once and not any(f"{reasoning}>" in rest for reasoning in REASONING_TAGS):
-        return AnswerBlock(content.strip())  # the usual case, recognised cheaply
+    start, end = text.find(opening), text.find(closing)
+    if 0 <= start < end and text.rfind(opening) == start and text.rfind(closing) == end:
+        for tag_end in _TAG_ENDS:
+            if text.find(tag_end, start + len(opening)) >= 0:
+                break
+        else:
+            return AnswerBlock(text[start + len(opening) : end].strip())  # the usual case, recognised cheaply
     return _examined(text, opening, closing, tag)
 
 

@@ -49,7 +49,7 @@ class FoundBox:
     @property
     def valid(self) -> bool:
         x1, y1, x2, y2 = self.box
-        return x1 < x2 and y1 < y2 and min(x1, y1) >= -LARGEST and max(x2, y2) <= LARGEST
+        return -LARGEST <= x1 < x2 <= LARGEST and -LARGEST <= y1 < y2 <= LARGEST
 
 
 def read_boxes(text: str) -> list[FoundBox] | None:

@@ -25,7 +25,7 @@ def iou(a: Sequence[float], b: Sequence[float]) -> float:
         return 0.0
     overlap = width * height
     union = (ax2 - ax1) * (ay2 - ay1) + (bx2 - bx1) * (by2 - by1) - overlap
-    return min(1.0, overlap / union) if union > 0.0 else 0.0
+    return (overlap / union if overlap < union else 1.0) if union > 0.0 else 0.0
 
 
 def giou(a: Sequence[float], b: Sequence[float]) -> float:

@@ -13,7 +13,7 @@ reward that fails on one completion costs that completion only: value 0, or the 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal, Self
@@ -72,26 +72,26 @@ class RewardScorer:
     def score(self, groups: Sequence[RolloutGroup]) -> Scored:
         """Every group with its results, and what had to be left out. Groups that lose all rollouts are left out."""
         with self._lock:
-            plan = [
+            planned = [
                 (use, rollout.completion, group.prompt.sample)
                 for group in groups
-                for rollout in group.rollouts
                 for use in self._uses(group.prompt.sample)
+                if not use.reward.in_process
+                for rollout in group.rollouts
             ]
-            outcomes = iter(self._run(plan))
+            pooled = iter(self._in_pool(planned))
             self._tally.begin()
             scored: list[ScoredGroup] = []
             dropped: list[Dropped] = []
             for group in groups:
                 uses = self._uses(group.prompt.sample)
-                rows = [[next(outcomes) for _ in uses] for _ in group.rollouts]
-                for place, use in enumerate(uses if rows else ()):
-                    column = [row[place] for row in rows]
-                    values = [_value(use, outcome) for outcome in column]
-                    self._tally.count(use.name, values, column, group.prompt.sample)
-                kept = _without_left_out(group, uses, rows, dropped)
+                completions = [rollout.completion for rollout in group.rollouts]
+                columns = [_column(use, completions, group.prompt.sample, pooled) for use in uses]
+                for column in columns if group.rollouts else ():
+                    self._tally.count(column.use.name, column.values, column.outcomes, group.prompt.sample)
+                kept = _without_left_out(group, columns, dropped)
                 if kept:
-                    scored.append(_scored(group, uses, kept, [rows[i] for i in kept]))
+                    scored.append(_scored(group, columns, kept))
             self._tally.stop_where_nothing_works()
             return scored, dropped
 
@@ -110,21 +110,27 @@ class RewardScorer:
         for sample in samples:
             for use in self._uses(sample):
                 use.reward.verify(sample, name=use.name)
-        with self._lock:
-            plan = [
-                (use, completion, sample)
-                for sample in samples[:run]
-                for completion in (gold_completion(sample), Completion(text="", token_count=1))
-                for use in self._uses(sample)
-            ]
-            outcomes = self._run(plan)
+        trials = [
+            (use, [gold_completion(sample), Completion(text="", token_count=1)], sample)
+            for sample in samples[:run]
+            for use in self._uses(sample)
+        ]
         failures: dict[str, list[str]] = {}
         working: set[str] = set()
-        for (use, _, sample), outcome in zip(plan, outcomes, strict=True):
-            if outcome.score is None:
-                failures.setdefault(use.name, []).append(f"sample {sample.id!r}: {outcome.error}")
-            else:
-                working.add(use.name)
+        with self._lock:
+            planned = [
+                (use, completion, sample)
+                for use, completions, sample in trials
+                if not use.reward.in_process
+                for completion in completions
+            ]
+            pooled = iter(self._in_pool(planned))
+            for use, completions, sample in trials:
+                for outcome in _column(use, completions, sample, pooled).outcomes:
+                    if outcome.score is None:
+                        failures.setdefault(use.name, []).append(f"sample {sample.id!r}: {outcome.error}")
+                    else:
+                        working.add(use.name)
         for name, messages in failures.items():
             if name not in working:
                 raise RewardError(
@@ -166,7 +172,8 @@ class RewardScorer:
             )
         return uses
 
-    def _run(self, plan: Sequence[tuple[RewardUse, Completion, Sample]]) -> list[Outcome]:
+    def _in_pool(self, plan: Sequence[tuple[RewardUse, Completion, Sample]]) -> list[Outcome]:
+        """Outcomes of rewards that do not run in this process, in the order of the plan."""
         calls = [
             Call(
                 reward=self._places[id(use)],
@@ -176,17 +183,35 @@ class RewardScorer:
                 loading_seconds=LOADING_SECONDS if use.reward.needs_frames else 0.0,
             )
             for use, completion, sample in plan
-            if not use.reward.in_process
         ]
-        pooled = iter(self._pool.run(calls) if self._pool and calls else ())
-        outcomes = []
-        for use, completion, sample in plan:
-            in_process = use.reward.in_process
-            outcome = call_reward(use.reward, completion, sample) if in_process else next(pooled)
-            if outcome.defect:
-                raise RewardError(f"reward {use.name!r}: {outcome.error}")
-            outcomes.append(outcome)
-        return outcomes
+        return list(self._pool.run(calls)) if self._pool and calls else []
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """One reward on the rollouts of one group."""
+
+    use: RewardUse
+    outcomes: list[Outcome]
+    values: list[float]  # as they are weighted; 0 where the reward failed
+
+
+def _column(use: RewardUse, completions: Sequence[Completion], sample: Sample, pooled: Iterator[Outcome]) -> _Column:
+    """Runs the reward here, or takes what the pool made of it."""
+    reward = use.reward
+    if reward.in_process:
+        outcomes = [call_reward(reward, completion, sample) for completion in completions]
+    else:
+        outcomes = [next(pooled) for _ in completions]
+    values = []
+    for outcome in outcomes:
+        if outcome.defect:
+            raise RewardError(f"reward {use.name!r}: {outcome.error}")
+        if outcome.score is None:
+            values.append(0.0)
+        else:
+            values.append(reward.unit(outcome.score.value) if use.normalize else outcome.score.value)
+    return _Column(use, outcomes, values)
 
 
 def _refuse_doubles(sets: Mapping[str, Sequence[RewardUse]]) -> None:
@@ -200,81 +225,78 @@ def _refuse_doubles(sets: Mapping[str, Sequence[RewardUse]]) -> None:
             )
 
 
-def _value(use: RewardUse, outcome: Outcome) -> float:
-    if outcome.score is None:
-        return 0.0
-    return use.reward.unit(outcome.score.value) if use.normalize else outcome.score.value
-
-
-def _result(use: RewardUse, outcome: Outcome) -> RewardResult:
-    return RewardResult(
-        value=_value(use, outcome),
-        weight=use.weight,
-        status=outcome.status,
-        details=outcome.score.details if outcome.score is not None else {"error": outcome.error},
-        seconds=outcome.seconds,
-    )
-
-
-def _without_left_out(
-    group: RolloutGroup, uses: Sequence[RewardUse], rows: Sequence[Sequence[Outcome]], dropped: list[Dropped]
-) -> list[int]:
+def _without_left_out(group: RolloutGroup, columns: Sequence[_Column], dropped: list[Dropped]) -> list[int]:
     """Positions of the rollouts that stay in the group; the others are added to `dropped`."""
+    strict = [column for column in columns if column.use.on_failure == "leave_out"]
+    if not strict:
+        return list(range(len(group.rollouts)))
     kept = []
-    for position, row in enumerate(rows):
-        failed = [
-            (use, outcome)
-            for use, outcome in zip(uses, row, strict=True)
-            if outcome.score is None and use.on_failure == "leave_out"
-        ]
-        if not failed:
+    for position, rollout in enumerate(group.rollouts):
+        failed = next((column for column in strict if column.outcomes[position].score is None), None)
+        if failed is None:
             kept.append(position)
             continue
-        use, outcome = failed[0]
+        outcome = failed.outcomes[position]
         what = "timeout" if outcome.status is RewardStatus.TIMEOUT else "failed"
         dropped.append(
             Dropped(
                 sample_id=group.prompt.sample.id,
                 stage="reward",
-                reason=f"reward {use.name} {what}",
-                detail=f"rollout {group.rollouts[position].index} left its group: {outcome.error}",
+                reason=f"reward {failed.use.name} {what}",
+                detail=f"rollout {rollout.index} left its group: {outcome.error}",
             )
         )
     return kept
 
 
-def _scored(
-    group: RolloutGroup, uses: Sequence[RewardUse], kept: Sequence[int], rows: Sequence[Sequence[Outcome]]
-) -> ScoredGroup:
+def _scored(group: RolloutGroup, columns: Sequence[_Column], kept: Sequence[int]) -> ScoredGroup:
     if len(kept) < len(group.rollouts):
         group = replace(group, rollouts=tuple(group.rollouts[i] for i in kept))
-    results = tuple({use.name: _result(use, outcome) for use, outcome in zip(uses, row, strict=True)} for row in rows)
+    weighted = [(column.use.weight, column.values) for column in columns]
+    results = [(column.use.name, _results(column)) for column in columns]
     return ScoredGroup(
         group=group,
-        results=results,
-        totals=tuple([sum([r.weight * r.value for r in row.values()]) for row in results]),
-        accuracy=_averages(uses, rows, "accuracy", without=0.0),
-        format=_averages(uses, rows, "format", without=1.0),
+        results=tuple([{name: of_reward[i] for name, of_reward in results} for i in kept]),
+        totals=tuple([sum([weight * values[i] for weight, values in weighted]) for i in kept]),
+        accuracy=_averages(columns, kept, "accuracy", without=0.0),
+        format=_averages(columns, kept, "format", without=1.0),
     )
 
 
-def _averages(
-    uses: Sequence[RewardUse], rows: Sequence[Sequence[Outcome]], kind: str, *, without: float
-) -> tuple[float, ...]:
+def _results(column: _Column) -> list[RewardResult]:
+    weight = column.use.weight
+    return [
+        RewardResult(
+            value=value,
+            weight=weight,
+            status=outcome.status,
+            details=outcome.score.details if outcome.score is not None else {"error": outcome.error},
+            seconds=outcome.seconds,
+        )
+        for value, outcome in zip(column.values, column.outcomes, strict=True)
+    ]
+
+
+def _averages(columns: Sequence[_Column], kept: Sequence[int], kind: str, *, without: float) -> tuple[float, ...]:
     """Per rollout, the weighted mean over the rewards of one kind, each mapped to [0, 1]; the plain mean where no
     weight is positive.
     """
-    chosen = [(place, use.reward, max(use.weight, 0.0)) for place, use in enumerate(uses) if use.reward.kind == kind]
+    chosen = [
+        (max(column.use.weight, 0.0), _units(column, kept)) for column in columns if column.use.reward.kind == kind
+    ]
     if not chosen:
-        return (without,) * len(rows)
-    total = sum(weight for _, _, weight in chosen)
+        return (without,) * len(kept)
+    if len(chosen) == 1:
+        return tuple(chosen[0][1])
+    total = sum(weight for weight, _ in chosen)
     if total <= 0.0:
-        chosen = [(place, reward, 1.0) for place, reward, _ in chosen]
+        chosen = [(1.0, units) for _, units in chosen]
         total = float(len(chosen))
-    return tuple(
-        [sum([weight * _unit(reward, row[place]) for place, reward, weight in chosen]) / total for row in rows]
-    )
+    return tuple([sum([weight * units[i] for weight, units in chosen]) / total for i in range(len(kept))])
 
 
-def _unit(reward: Reward, outcome: Outcome) -> float:
-    return 0.0 if outcome.score is None else reward.unit(outcome.score.value)
+def _units(column: _Column, kept: Sequence[int]) -> list[float]:
+    """The reward's values of the rollouts that stay, mapped from its declared range to [0, 1]; 0 where it failed."""
+    unit = column.use.reward.unit
+    scores = [column.outcomes[i].score for i in kept]
+    return [0.0 if score is None else unit(score.value) for score in scores]

@@ -10,6 +10,8 @@ from mmrl.errors import RewardError
 from mmrl.rewards.answer import reasoning_text
 from mmrl.types import Completion, Sample, Score
 
+LONGEST = 300_000  # characters; longer reasoning is read as having no steps
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Steps:
@@ -17,11 +19,14 @@ class Steps:
 
     The sample's `metadata["steps"]` lists what each step arrives at, `metadata["step_words"]` all words of that kind;
     the words of that kind that the reasoning names, in order, are its steps. One name right after the same name (a
-    conclusion that repeats the last step) counts once, so at a row of equal steps the name has to change in between.
+    conclusion that repeats the last step) counts once, so at a row of equal steps the name has to change in between. A
+    completion of more than 300,000 characters scores 0 unread.
     """
 
     def __call__(self, completion: Completion, sample: Sample) -> Score:
         wanted, words = _steps(sample)
+        if len(completion.text) > LONGEST:
+            return Score(value=0.0, details={"steps": [], "right": 0})
         pattern = re.compile(r"\b(?:" + "|".join(re.escape(word) for word in words) + r")\b")
         said = _without_echo(pattern.findall(reasoning_text(completion.text).lower()))
         kept = 0

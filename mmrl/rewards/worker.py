@@ -49,7 +49,7 @@ class Loaded:
     """Sent before the outcome: the frames are there, and the reward's own time begins."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # not frozen: one is made per call, and freezing doubles what that costs
 class Outcome:
     """What became of a call."""
 
