@@ -20,10 +20,11 @@ from mmrl.policy.packed import Part, pack_rows
 from mmrl.policy.policy import Policy
 from mmrl.policy.row_cache import RowCache
 from mmrl.policy.shared_prefix import SharedPrefixCache
+from mmrl.rollout.completions import Written, banned_ids, end_ids, rollout_groups
 from mmrl.rollout.engine import Sampling
 from mmrl.rollout.sampling import draw, sampled_distribution
 from mmrl.rollout.seeds import rollout_seed, uniforms
-from mmrl.types import Completion, FinishReason, Prompt, Rollout, RolloutGroup
+from mmrl.types import Prompt, Rollout, RolloutGroup
 
 COMPACT_BELOW = 0.9  # rows are dropped from the batch when fewer than this share of them are unfinished
 
@@ -40,13 +41,8 @@ class TransformersEngine:
         self._run_seed = run_seed
         self._device = torch.device(device)
         self._version = 0
-        config = policy.config
-        # A sampled placeholder would claim a picture that is not there; ids beyond the tokenizer's are padding of the
-        # embedding table and mean nothing.
-        vocabulary = config.get_text_config().vocab_size
-        banned = {*policy.family.never_sampled(config, tokenizer), *range(len(tokenizer), vocabulary)}
-        self._banned = torch.tensor(sorted(banned), device=self._device)
-        self._end = torch.tensor(_end_ids(policy, tokenizer), device=self._device)
+        self._banned = torch.tensor(banned_ids(policy, tokenizer), device=self._device)
+        self._end = torch.tensor(end_ids(policy, tokenizer), device=self._device)
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]], *, version: int) -> None:
         own = dict(self._policy.model.named_parameters())
@@ -204,36 +200,17 @@ class TransformersEngine:
         seeds: Sequence[int],
         sampling: Sampling,
     ) -> list[RolloutGroup]:
-        end = set(self._end.tolist())
-        written = tokens.rows()
-        texts = self._tokenizer.batch_decode([ids[:-1] if ids[-1] in end else ids for ids, _, _ in written])
-        groups = []
-        n = 0
-        for prompt, count in zip(prompts, counts, strict=True):
-            rollouts = []
-            for index in range(count):
-                ids, behavior, policy = written[n]
-                finished = ids[-1] in end or any(s in texts[n] for s in sampling.stop)
-                completion = Completion(
-                    text=texts[n],
-                    token_count=len(ids),
-                    finish_reason=FinishReason.STOP if finished else FinishReason.LENGTH,
-                    views=prompt.views,
-                )
-                rollouts.append(
-                    Rollout(
-                        completion=completion,
-                        token_ids=ids,
-                        behavior_logprobs=behavior,
-                        policy_logprobs=policy,
-                        index=index,
-                        seed=seeds[n],
-                        policy_version=self._version,
-                    )
-                )
-                n += 1
-            groups.append(RolloutGroup(prompt=prompt, rollouts=tuple(rollouts)))
-        return groups
+        written = iter(tokens.rows())
+        numbers = iter(seeds)
+        return rollout_groups(
+            prompts,
+            [[next(written) for _ in range(count)] for count in counts],
+            [[next(numbers) for _ in range(count)] for count in counts],
+            tokenizer=self._tokenizer,
+            end=self._end.tolist(),
+            sampling=sampling,
+            version=self._version,
+        )
 
 
 class _Decoded:
@@ -257,17 +234,12 @@ class _Decoded:
         length = int(self._lengths[row])
         return [int(i) for i in self._ids[row, max(0, length - count) : length]]
 
-    def rows(self) -> list[tuple[tuple[int, ...], tuple[float, ...], tuple[float, ...]]]:
-        """(token ids, behaviour log-probabilities, policy log-probabilities) per rollout, each of its own length."""
+    def rows(self) -> list[Written]:
+        """Every rollout at its own length."""
         columns = zip(
             self._ids.tolist(), self._behavior.tolist(), self._policy.tolist(), self._lengths.tolist(), strict=True
         )
-        return [(tuple(ids[:n]), tuple(behavior[:n]), tuple(policy[:n])) for ids, behavior, policy, n in columns]
-
-
-def _end_ids(policy: Policy, tokenizer: Any) -> list[int]:
-    """Token ids that end a completion: what the model's generation config says, and the tokenizer's end token."""
-    generation = getattr(policy.model, "generation_config", None)
-    listed = getattr(generation, "eos_token_id", None)
-    ids = listed if isinstance(listed, list) else [listed]
-    return sorted({int(i) for i in [*ids, tokenizer.eos_token_id] if i is not None})
+        return [
+            Written(token_ids=tuple(ids[:n]), behavior_logprobs=tuple(behavior[:n]), policy_logprobs=tuple(policy[:n]))
+            for ids, behavior, policy, n in columns
+        ]
