@@ -218,3 +218,4 @@ class Credited:
     batch: TrainBatch
     dropped: tuple[tuple[ScoredGroup, Dropped], ...]  # groups a filter removed, with its reason
     memory: Mapping[str, Any] = field(default_factory=dict)  # what adaptive parts know after this step
+    metrics: Mapping[str, float] = field(default_factory=dict)  # what the parts did: `credit/…` of the step's metrics

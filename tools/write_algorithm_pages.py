@@ -13,8 +13,17 @@ from typing import Any
 from mmrl.algorithms.algorithm import Algorithm
 from mmrl.algorithms.catalog import ALGORITHMS, PARTS
 from mmrl.batch import Need
+from mmrl.credit.asymmetric import DifficultyAwareWeight, SuboptimalTrajectoryComplexity
+from mmrl.credit.conflict import ConflictTokens, EntropyCost
+from mmrl.credit.consistency import ConsistencyBonus
+from mmrl.credit.group_weight import MostVaried, OnDemonstrations, ScheduledWeight, SemanticEntropy
+from mmrl.credit.shaping import DivergencePaid, ShorterWhenRight, SoftOverlong, SoftTop, TwinBonus, Unlikeliness
+from mmrl.credit.token_weight import ClipCovariance, DisagreementWeight, HighEntropy, HighestCovariance, MostInformative
 from mmrl.objective.ratio import SequenceRatio, SequenceTokenRatio
+from mmrl.objective.regularizer import DistanceToOld, PerceptionGain
 from mmrl.objective.surrogate import CappedWeight, NoSurrogate, Unclipped
+from mmrl.plan.demonstrations import GroundTruth, StoredCompletion
+from mmrl.plan.views import ShuffledFrames
 from mmrl.training.metrics import METRICS
 
 ROOT = Path(__file__).parents[1]
@@ -30,10 +39,22 @@ ALWAYS = (
     "policy/ratio_max",
     "policy/entropy_mean",
     "group/no_signal_fraction",
+    "credit/advantage_size_mean",
     "optim/grad_norm",
 )
 WITH_REFERENCE = ("policy/kl_mean", "loss/divergence")
-WITH_FILTERS = ("rollout/dropped_<stage>",)
+WITH_SLOT = {  # what an entry logs because it has parts in this slot
+    "filters": ("rollout/dropped_<stage>",),
+    "views": ("rollout/<view>_accuracy",),
+    "demonstrations": ("credit/demonstrations",),
+    "shaping": ("credit/bonus_mean", "credit/bonus_fraction"),
+    "reweight": ("credit/reweighted_fraction", "credit/reweight_factor"),
+    "divergence_weight": ("credit/divergence_weight_mean",),
+    "loss_mask": ("credit/masked_fraction",),
+    "token_weights": ("credit/token_weight_mean", "credit/token_weight_zero_fraction"),
+    "regularizer_weight": ("credit/regularizer_weight_mean", "credit/regularizer_weight_zero_fraction"),
+    "regularizers": ("loss/regularizers",),
+}
 
 # What a part changes about how a metric is to be read: (metric, part) → sentence.
 READINGS: dict[tuple[str, type[Any]], str] = {
@@ -45,6 +66,42 @@ READINGS: dict[tuple[str, type[Any]], str] = {
     ("policy/ratio_mean", SequenceTokenRatio): "The ratio of whole rollouts, each weighing by its tokens.",
     ("policy/ratio_max", SequenceRatio): "The largest ratio of a whole rollout.",
     ("loss/surrogate", NoSurrogate): "Here: the couplings' value.",
+    ("rollout/<view>_accuracy", ShuffledFrames): "Absent where no clip has two moments: then there are no twins.",
+    ("credit/bonus_fraction", TwinBonus): "Here: accurate rollouts of groups that hold their own against shuffled "
+    "frames. 0 all through although accuracy is not: the data has no clips, and this is GRPO.",
+    (
+        "credit/bonus_fraction",
+        ConsistencyBonus,
+    ): "Here: accurate rollouts whose reasoning leads to their answer, as the "
+    "reference sees it. Close to the share of right ones: the bonus tells nothing apart.",
+    ("credit/bonus_mean", SoftOverlong): "Negative here, the penalty for nearing max_tokens. Below −0.1: raise "
+    "rollout.max_tokens.",
+    ("credit/bonus_mean", DivergencePaid): "Here: minus the divergence that is paid for in the reward.",
+    ("credit/bonus_mean", Unlikeliness): "Here: minus what rollouts pay for having been likely.",
+    ("credit/bonus_mean", ShorterWhenRight): "Here: minus what right rollouts pay for length. 0 while no group is "
+    "mostly right.",
+    ("credit/bonus_mean", SoftTop): "Here: a change of scale, demonstrations included.",
+    ("credit/reweighted_fraction", SuboptimalTrajectoryComplexity): "Here: wrong rollouts longer than their group's "
+    "right ones, where it has right ones.",
+    ("credit/reweight_factor", SuboptimalTrajectoryComplexity): "With the authors' constant it is hardly above 1.",
+    ("credit/reweight_factor", SemanticEntropy): "Here: how sure the groups' answers are; 1 − alpha where all differ.",
+    ("credit/reweight_factor", EntropyCost): "Here: the group's size, less what uncertain rollouts lose.",
+    ("credit/divergence_weight_mean", DifficultyAwareWeight): "Below 1 by what successes on hard prompts are let off.",
+    ("credit/divergence_weight_mean", ScheduledWeight): "Here: the coefficient itself, as the step has it.",
+    ("credit/divergence_weight_mean", OnDemonstrations): "Here: the share of rows that are rehearsed.",
+    ("credit/demonstrations", StoredCompletion): "Here: rehearsed samples. 0 all through: the manifest has no stored "
+    "completions, and this is GRPO without a divergence.",
+    ("credit/demonstrations", GroundTruth): "Here: one per group.",
+    ("credit/masked_fraction", MostVaried): "Here: the rollouts that say least; falls over the run as more are kept.",
+    ("credit/token_weight_zero_fraction", HighEntropy): "Here: 1 − fraction, but for ties.",
+    ("credit/token_weight_zero_fraction", ClipCovariance): "Here: the drawn tokens, few by design.",
+    ("credit/token_weight_zero_fraction", MostInformative): "Here: what is left out; falls over the run.",
+    ("credit/token_weight_zero_fraction", ConflictTokens): "Here: what worse rollouts share with better ones.",
+    ("credit/token_weight_mean", DisagreementWeight): "From 1, where a group's expectations agree, towards alpha.",
+    ("credit/regularizer_weight_mean", HighestCovariance): "Here: the share of tokens held near the old policy.",
+    ("loss/regularizers", PerceptionGain): "Here: minus the reward for using the picture. Falling towards "
+    "−coef · most: the policy writes what the picture makes likely and nothing else.",
+    ("loss/regularizers", DistanceToOld): "0 in a step's first update: it needs several.",
 }
 
 
@@ -117,8 +174,9 @@ def metrics(entry: Algorithm) -> str:
     names = [*ALWAYS]
     if Need.REF_LOGPROBS in entry.needs:
         names += WITH_REFERENCE
-    if entry.filters:
-        names += WITH_FILTERS
+    for slot, own in WITH_SLOT.items():
+        if getattr(entry, slot):
+            names += own
     kinds = {type(part) for part in entry.parts}
     rows = []
     for name in names:

@@ -26,6 +26,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mmrl.algorithms.measured import credit_metrics
 from mmrl.algorithms.reference import NoReference, Reference
 from mmrl.batch import Credited, Need, PolicyOutputs, RewardTable, Streams, Totals, TrainBatch
 from mmrl.credit.part import (
@@ -55,10 +56,12 @@ class LossTerms:
     """The loss of one micro-batch, and sums from which the step's metrics are made (detached)."""
 
     loss: Float[Tensor, ""]  # this micro-batch's share of the step's loss
-    surrogate: float  # its parts, same share; couplings count here, regularizers in neither
+    surrogate: float  # its parts, same share; couplings count here
     divergence: float
+    regularizers: float = 0.0
     sums: dict[str, float] = field(default_factory=dict)  # Σ over loss tokens: clipped, ratio, kl, entropy, engine_gap
     maxima: dict[str, float] = field(default_factory=dict)  # largest over loss tokens: ratio, engine_gap
+    tokens: dict[str, Float[Tensor, "B T"]] = field(default_factory=dict)  # ratio, kl, entropy of each token
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +139,11 @@ class Algorithm:
         return any(getattr(part, "separates_equal_rewards", False) for part in self.parts)
 
     @property
+    def learns_entropy(self) -> bool:
+        """Whether some part's gradient passes through the entropies; otherwise they are only measured."""
+        return any(getattr(part, "learns_entropy", False) for part in self.parts)
+
+    @property
     def stops_gradients(self) -> bool:
         """Whether some part declares that its gradient is, by intent, not the derivative of its value (sg[·])."""
         return any(getattr(part, "stops_gradients", False) for part in self.parts)
@@ -185,9 +193,10 @@ class Algorithm:
             memory=memory,
             drift=drift,
         )
+        paid = table.total
         for shaping in self.shaping:
             table = replace(table, total=table.total + shaping(table, context).to(table.total.dtype))
-        advantages = self.advantage(table, context)
+        plain = advantages = self.advantage(table, context)
         for reweight in self.reweight:
             advantages = reweight(advantages, table, context)
         divergence_weight = torch.ones_like(advantages)
@@ -203,25 +212,27 @@ class Algorithm:
         for token_weight in self.regularizer_weight:
             regularizer_weight = regularizer_weight * token_weight(token_advantages, table, context)
         adaptive = [part for part in self.parts if isinstance(part, Adaptive)]
+        batch = TrainBatch(
+            loss_mask=mask,
+            group=table.group,
+            accuracy=table.accuracy,
+            advantages=advantages,
+            token_advantages=token_advantages,
+            token_weights=token_weights,
+            divergence_weight=divergence_weight,
+            regularizer_weight=regularizer_weight,
+            coupling_slope=torch.zeros(mask.shape),
+            coupling_level=torch.zeros(len(mask)),
+            engine_logprobs=pad_rows([r.policy_logprobs for r in rollouts], width),
+            streams=streams,
+            max_tokens=float(max_tokens),
+        )
         return Credited(
             groups=tuple(scored),
-            batch=TrainBatch(
-                loss_mask=mask,
-                group=table.group,
-                accuracy=table.accuracy,
-                advantages=advantages,
-                token_advantages=token_advantages,
-                token_weights=token_weights,
-                divergence_weight=divergence_weight,
-                regularizer_weight=regularizer_weight,
-                coupling_slope=torch.zeros(mask.shape),
-                coupling_level=torch.zeros(len(mask)),
-                engine_logprobs=pad_rows([r.policy_logprobs for r in rollouts], width),
-                streams=streams,
-                max_tokens=float(max_tokens),
-            ),
+            batch=batch,
             dropped=tuple(dropped),
             memory={**memory, **{part.memory_key: part.remember(table, context) for part in adaptive}},
+            metrics=credit_metrics(self, batch, bonus=table.total - paid, plain=plain, own=table.own),
         )
 
     def couple(self, batch: TrainBatch, logprobs: Float[Tensor, "B T"], totals: Totals) -> TrainBatch:
@@ -261,23 +272,32 @@ class Algorithm:
             weighted = penalty * batch.divergence_weight[:, None]
             divergence = self.divergence.coef * self.divergence_aggregation(weighted, mask, totals)
             loss = loss + divergence
+        regularizers = torch.zeros(())
         for regularizer in self.regularizers:
             weighted = regularizer(outputs, batch) * batch.regularizer_weight
-            loss = loss + self.aggregation(weighted, mask, totals)
+            regularizers = regularizers + self.aggregation(weighted, mask, totals)
+        if self.regularizers:
+            loss = loss + regularizers
         with torch.no_grad():
             ratio = log_ratio.exp()
-            gap = (outputs.logprobs - batch.engine_logprobs).abs().nan_to_num(0.0)  # demonstrations have no engine
-            sums = {"clipped": clipped.float(), "ratio": ratio, "kl": kl, "engine_gap": gap}
+            # Against the policy that the engine sampled from: the one at the step's start. Demonstrations have none.
+            gap = (old - batch.engine_logprobs).abs().nan_to_num(0.0)
+            tokens = {"ratio": ratio}
+            if batch.streams.ref_logprobs is not None:
+                tokens["kl"] = kl
             if outputs.entropy is not None:
-                sums["entropy"] = outputs.entropy
+                tokens["entropy"] = outputs.entropy.detach()
+            sums = {"clipped": clipped.float(), "kl": kl, "engine_gap": gap, **tokens}
             maxima = {"ratio": ratio, "engine_gap": gap}
             return LossTerms(
                 loss=loss,
                 surrogate=float(surrogate.detach()),
                 divergence=float(divergence.detach()),
+                regularizers=float(regularizers.detach()),
                 sums={name: float(masked_sum(value, mask).sum()) for name, value in sums.items()},
                 maxima={
                     name: float(value.masked_fill(~mask, -torch.inf).max()) if mask.any() else 0.0
                     for name, value in maxima.items()
                 },
+                tokens={name: value.detach() for name, value in tokens.items()},
             )

@@ -69,7 +69,7 @@ from mmrl.objective.aggregation import MaxLengthMean, SequenceMean, SequenceSum,
 from mmrl.objective.coupling import AdvantageRegression, ChiSquared, RightAboveWrong, TrustRegion
 from mmrl.objective.divergence import K1, K2, K3, Absolute, ForwardKL, GeneratorDivergence, NoDivergence
 from mmrl.objective.ratio import SequenceRatio, SequenceTokenRatio, TokenRatio
-from mmrl.objective.regularizer import DistanceToOld, PerceptionGain
+from mmrl.objective.regularizer import DistanceToOld, EntropyBonus, PerceptionGain
 from mmrl.objective.surrogate import CappedWeight, Clipped, DualClipped, NoSurrogate, Unclipped
 from mmrl.plan.demonstrations import GroundTruth, StoredCompletion
 from mmrl.plan.views import ShuffledFrames
@@ -192,7 +192,11 @@ PARTS: dict[str, dict[str, type[Any]]] = {
         "generator": GeneratorDivergence,
     },
     "divergence_aggregation": _AGGREGATIONS,
-    "regularizers": {"distance_to_old": DistanceToOld, "perception_gain": PerceptionGain},
+    "regularizers": {
+        "distance_to_old": DistanceToOld,
+        "perception_gain": PerceptionGain,
+        "entropy_bonus": EntropyBonus,
+    },
     "couplings": {
         "advantage_regression": AdvantageRegression,
         "right_above_wrong": RightAboveWrong,

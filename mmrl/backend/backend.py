@@ -51,8 +51,10 @@ class TrainBackend(Protocol):
         """How the groups are split for one pass of `forward` and `backward`, which begins with this call."""
         ...
 
-    def forward(self, parts: Sequence[Part], *, entropy: bool = False) -> tuple[PolicyOutputs, PackedBatch]:
-        """The policy on one micro-batch, with gradient."""
+    def forward(
+        self, parts: Sequence[Part], *, entropy: bool = False, learn_entropy: bool = False
+    ) -> tuple[PolicyOutputs, PackedBatch]:
+        """The policy on one micro-batch, with gradient; entropies where asked, theirs only with `learn_entropy`."""
         ...
 
     def backward(self, loss: Float[Tensor, ""]) -> None:

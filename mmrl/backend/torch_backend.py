@@ -167,9 +167,11 @@ class TorchBackend:
             if all(torch.equal(ours[name], theirs[name]) for name in ours):
                 self._reference.features = self.policy.features
 
-    def forward(self, parts: Sequence[Part], *, entropy: bool = False) -> tuple[PolicyOutputs, PackedBatch]:
+    def forward(
+        self, parts: Sequence[Part], *, entropy: bool = False, learn_entropy: bool = False
+    ) -> tuple[PolicyOutputs, PackedBatch]:
         packed = self._pack(parts)
-        return self.policy(packed, entropy=entropy), packed
+        return self.policy(packed, entropy=entropy, learn_entropy=learn_entropy), packed
 
     def backward(self, loss: Float[Tensor, ""]) -> None:
         loss.backward()
@@ -202,8 +204,6 @@ class TorchBackend:
     def save_model(self, folder: Path) -> None:
         self._model.save(folder)
 
-    def state(self) -> dict[str, Any]:
-        return {
     def model_bytes(self) -> int:
         return sum(value.numel() * value.element_size() for value in self.policy.parameters())
 
@@ -211,6 +211,8 @@ class TorchBackend:
         weights = copied_weights(weights_to_save(self.policy.model))
         return lambda folder: self._model.save(folder, weights)
 
+    def state(self) -> dict[str, Any]:
+        return {
             "optimizer": self._optimizer.state_dict(),
             "updates": self._updates,
             "adapters": adapter_state(self.policy.model),

@@ -49,7 +49,10 @@ class Divergence(Protocol):
 
 
 class Regularizer(Protocol):
-    """A further penalty per token (entropy, supervised, …), already multiplied by its coefficient."""
+    """A further penalty per token (entropy, supervised, …), already multiplied by its coefficient.
+
+    One that reads `outputs.entropy` declares `learns_entropy = True`: entropies have a gradient for those only.
+    """
 
     needs: ClassVar[frozenset[Need]]
 

@@ -9,8 +9,26 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mmrl.batch import Need, PolicyOutputs, TrainBatch
+from mmrl.batch import NO_NEEDS, Need, PolicyOutputs, TrainBatch
 from mmrl.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntropyBonus:
+    """−coef · H(π(·|o_<t)): pays for staying unsure. PPO, arXiv:1707.06347 eq. 9, with 0.01 there.
+
+    The entropy is exact, of the whole next-token distribution; its gradient costs two more tensors of the logits' size.
+    No catalogue entry has it. `coef` is our choice for language: with a large one entropy grows without end.
+    """
+
+    coef: float = 0.001
+    needs: ClassVar[frozenset[Need]] = NO_NEEDS
+    separates_equal_rewards: ClassVar[bool] = True  # it asks how sure the policy is, not what was paid
+    learns_entropy: ClassVar[bool] = True
+
+    def __call__(self, outputs: PolicyOutputs, batch: TrainBatch) -> Float[Tensor, "B T"]:
+        assert outputs.entropy is not None
+        return -self.coef * outputs.entropy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -76,11 +76,13 @@ class Policy(nn.Module):
         packed: PackedBatch,
         *,
         entropy: bool = False,
+        learn_entropy: bool = False,
         compare: Int[Tensor, " B"] | None = None,
         head_chunk: int = HEAD_CHUNK,
     ) -> PolicyOutputs:
         """Log-probability of every completion token (and entropy where asked), [B, T]; 0 outside the mask.
 
+        Entropies have a gradient with `learn_entropy` only: it costs two more tensors of the logits' size.
         `compare`: the group of each completion, to measure their disagreement as well; every group must be whole.
         """
         embedded = self.embed(packed)
@@ -92,7 +94,9 @@ class Policy(nn.Module):
             visual=embedded.visual,
         )
         picked = hidden.flatten(0, 1)[packed.predictors[packed.mask]]  # [M, D]
-        logprobs, entropies = self._score(picked, packed.targets[packed.mask], entropy, head_chunk)
+        logprobs, entropies = self._score(
+            picked, packed.targets[packed.mask], head_chunk, entropy=entropy, learn_entropy=learn_entropy
+        )
         differ = None
         if compare is not None:
             differ = group_disagreement(picked, packed.mask, compare, self.logits, chunk=head_chunk)
@@ -162,15 +166,23 @@ class Policy(nn.Module):
         return cast(Tensor, cast(Any, self.model).lm_head(hidden)).float()
 
     def _score(
-        self, hidden: Float[Tensor, "M D"], targets: Int[Tensor, " M"], entropy: bool, chunk: int
+        self,
+        hidden: Float[Tensor, "M D"],
+        targets: Int[Tensor, " M"],
+        chunk: int,
+        *,
+        entropy: bool,
+        learn_entropy: bool,
     ) -> tuple[Float[Tensor, " M"], Float[Tensor, " M"]]:
         """Chunk by chunk, recomputing a chunk's logits in backward: the full logits never exist."""
 
         def score(h: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
             log_probs = self.logits(h).log_softmax(dim=-1)
             chosen = log_probs.gather(-1, t[:, None]).squeeze(-1)
-            nats = -(log_probs.exp() * log_probs).sum(-1) if entropy else torch.zeros_like(chosen)
-            return chosen, nats
+            if not entropy:
+                return chosen, torch.zeros_like(chosen)
+            with torch.set_grad_enabled(learn_entropy and torch.is_grad_enabled()):
+                return chosen, -(log_probs.exp() * log_probs).sum(-1)
 
         if len(hidden) <= chunk:
             return score(hidden, targets)

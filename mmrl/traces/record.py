@@ -26,7 +26,7 @@ class TraceRollout:
     accuracy: float  # in [0, 1]
     format: float  # in [0, 1]
     advantage: float | None  # None: the group was dropped before advantages were computed
-    streams: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # name (entropy, kl, …) → [C], per token
+    streams: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # name → [C]: see training/traced.py
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

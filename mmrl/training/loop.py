@@ -30,7 +30,7 @@ from mmrl.errors import RunError
 from mmrl.progress import Progress, ShowsFigures
 from mmrl.ranks import ALONE, Ranks
 from mmrl.rollout.engine import RolloutEngine, Sampling
-from mmrl.traces.writer import TraceWriter
+from mmrl.traces.writer import Stream, TraceWriter
 from mmrl.training.checkpoint import last_good
 from mmrl.training.collect import Collected, Renderer, Scorer, collect
 from mmrl.training.disk import full_disk_ends_the_run
@@ -39,6 +39,7 @@ from mmrl.training.metrics import MetricsLog, read_metrics, reproducible, rollou
 from mmrl.training.planned import Author, twin_metrics
 from mmrl.training.saver import CheckpointSaver, Keep
 from mmrl.training.streams import Blacken, StepStreams
+from mmrl.training.traced import token_streams
 from mmrl.training.tracking import Tracker, Tracking
 from mmrl.training.update import Skipped, update
 from mmrl.training.watcher import Watcher, WatchSettings
@@ -191,15 +192,17 @@ def take_step(trainer: Trainer, traces: TraceWriter, step: int) -> tuple[Collect
     row = rollout_metrics(own, [*collected.dropped, *filtered]) | collected.metrics | twin_metrics(collected.scored)
     collecting = time.perf_counter()
     credited = credit(trainer, collected, streams, step=step) if collected.kept else None
+    tokens: dict[str, Stream] = {}
     if credited is not None:
         trainer.memory.known = credited.memory
         updated = update(trainer.backend, trainer.algorithm, credited, minibatches=minibatches)
-        row |= updated.metrics
+        row |= {**credited.metrics, **updated.metrics}
+        tokens = token_streams(trainer.algorithm, credited, updated.tokens)
         if updated.skipped:
-            write_skipped(trainer, step, credited, updated.skipped)
+            write_skipped(trainer, step, credited, updated.skipped, tokens)
         trainer.engine.load_weights(trainer.backend.weights(), version=step + 1)
     trained = time.perf_counter()
-    write_trace(traces, step, collected, credited)
+    write_trace(traces, step, collected, credited, tokens)
     return collected, row | {
         "time/step_seconds": trained - began,
         "time/rollout_seconds": collected.rollout_seconds,
@@ -238,7 +241,9 @@ def drift(trainer: Trainer, groups: list[RolloutGroup]) -> dict[str, float]:
     return moved
 
 
-def write_skipped(trainer: Trainer, step: int, credited: Credited, skipped: Sequence[Skipped]) -> None:
+def write_skipped(
+    trainer: Trainer, step: int, credited: Credited, skipped: Sequence[Skipped], tokens: dict[str, Stream]
+) -> None:
     """The groups that spoilt an update, as a trace of their own beside the run's: to look at and to replay."""
     chosen = sorted({group for skip in skipped for group in skip.groups})
     batch = credited.batch
@@ -246,6 +251,7 @@ def write_skipped(trainer: Trainer, step: int, credited: Credited, skipped: Sequ
         step,
         [credited.groups[group] for group in chosen],
         advantages=[batch.advantages[batch.group == group].tolist() for group in chosen],
+        streams={name: [stream[group] for group in chosen] for name, stream in tokens.items()},
     )
     names = ", ".join(credited.groups[group].group.prompt.sample.id for group in chosen[:8])
     trainer.progress.note(
@@ -255,8 +261,10 @@ def write_skipped(trainer: Trainer, step: int, credited: Credited, skipped: Sequ
     )
 
 
-def write_trace(traces: TraceWriter, step: int, collected: Collected, credited: Credited | None) -> None:
-    """Every rollout of the step with its advantage; groups and samples that were left out with the reason."""
+def write_trace(
+    traces: TraceWriter, step: int, collected: Collected, credited: Credited | None, tokens: dict[str, Stream]
+) -> None:
+    """Every rollout of the step with its advantage and its tokens' streams; what was left out with the reason."""
     advantages: list[list[float]] = []
     if credited is not None:
         flat = iter(credited.batch.advantages.tolist())
@@ -270,6 +278,7 @@ def write_trace(traces: TraceWriter, step: int, collected: Collected, credited: 
         step,
         collected.kept,
         advantages=advantages,
+        streams=tokens,
         dropped=collected.dropped,
         dropped_groups=[*collected.filtered, *twins],
     )

@@ -79,7 +79,7 @@ METRICS: dict[str, Metric] = {
     "group/no_signal_fraction": Metric(
         unit="fraction",
         formula="share of groups whose totals are all equal",
-        reading="These groups teach nothing. Above 0.5: samples are too easy or too hard; see the two below.",
+        reading="These groups teach nothing. Above 0.5: samples are too easy (all_correct) or too hard.",
     ),
     "group/all_correct_fraction": Metric(
         unit="fraction",
@@ -160,7 +160,8 @@ METRICS: dict[str, Metric] = {
     ),
     "policy/behavior_gap_mean": Metric(
         unit="nats",
-        formula="mean over trained tokens of |behavior − policy log-probability| before the first update",
+        formula="mean over trained tokens of |engine's − trainer's log-probability|, both untempered and of the policy "
+        "at the step's start, before its first update; demonstrations count 0",
         reading="How well the engine and the trainer agree. Below 1e-4 in float32, below 0.05 in bfloat16.",
     ),
     "policy/behavior_gap_max": Metric(
@@ -168,10 +169,71 @@ METRICS: dict[str, Metric] = {
         formula="the largest of these",
         reading="One large value: positions, masks or pixels differ between engine and trainer for some token.",
     ),
+    # ── what the algorithm's parts did ──
+    "credit/advantage_size_mean": Metric(
+        unit="reward, normalised or not",
+        formula="mean over rollouts of |advantage|, after reweighting",
+        reading="How strongly the step pushes. Near 0: its groups have nothing to tell, whatever the reward says.",
+    ),
+    "credit/bonus_mean": Metric(
+        unit="reward",
+        formula="mean over rollouts of what shaping added to the totals; absent without shaping",
+        reading="Not in reward/total_mean. Rising while accuracy stands still: the bonus is being farmed.",
+    ),
+    "credit/bonus_fraction": Metric(
+        unit="fraction",
+        formula="share of rollouts whose total shaping changed; absent without shaping",
+        reading="At 0 or 1 all through, the bonus tells rollouts apart by its size only, or not at all.",
+    ),
+    "credit/reweighted_fraction": Metric(
+        unit="fraction",
+        formula="share of rollouts whose advantage reweighting changed; absent without reweighting",
+        reading="How often the rule applies. At 0, the algorithm is the one without it.",
+    ),
+    "credit/reweight_factor": Metric(
+        unit="ratio",
+        formula="Σ |advantage after| / Σ |advantage before reweighting|; absent without, or where all are 0",
+        reading="How much the rule changes where it applies. Within 0.01 of 1: it hardly does anything.",
+    ),
+    "credit/divergence_weight_mean": Metric(
+        unit="weight",
+        formula="mean over rollouts of the weight of their divergence; absent where no part weighs it",
+        reading="1 is the plain coefficient. Near 0: the policy is hardly anchored in this step.",
+    ),
+    "credit/demonstrations": Metric(
+        unit="rollouts",
+        formula="completions of the step that the policy did not write; absent without demonstrations in the plan",
+        reading="At 0, no sample had what they are made of: the run is one without them.",
+    ),
+    "credit/masked_fraction": Metric(
+        unit="fraction",
+        formula="share of rollouts that carry no loss; absent where no part masks",
+        reading="What was sampled and not trained on. Above 0.5, half the sampling is for nothing.",
+    ),
+    "credit/token_weight_mean": Metric(
+        unit="weight",
+        formula="mean over trained tokens of their weight in the surrogate; absent where no part weighs tokens",
+        reading="The step's size relative to a run without the weights.",
+    ),
+    "credit/token_weight_zero_fraction": Metric(
+        unit="fraction",
+        formula="share of trained tokens of weight 0; absent where no part weighs tokens",
+        reading="What the rule leaves out. They stay in the denominators.",
+    ),
+    "credit/regularizer_weight_mean": Metric(
+        unit="weight",
+        formula="mean over trained tokens of the weight of the regularizers; absent where no part weighs them",
+        reading="How much of the text the regularizer holds.",
+    ),
+    "credit/regularizer_weight_zero_fraction": Metric(
+        unit="fraction",
+        formula="share of trained tokens that no regularizer touches; absent where no part weighs them",
+        reading="1 minus the share that is held.",
+    ),
     # ── the loss ──
     "loss/total": Metric(
         unit="loss",
-        formula="what was minimised: −surrogate + divergence + regularisers",
+        formula="what was minimised: surrogate + divergence + regularizers, as below",
         reading="On-policy its value says little (advantages cancel); only NaN and explosions do.",
     ),
     "loss/surrogate": Metric(
@@ -183,6 +245,11 @@ METRICS: dict[str, Metric] = {
         unit="loss",
         formula="coefficient · divergence from the reference policy, as aggregated into the loss",
         reading="Larger than the surrogate's scale: the anchor dominates and learning stops.",
+    ),
+    "loss/regularizers": Metric(
+        unit="loss",
+        formula="what regularizers add to the loss, coefficients included; absent without them",
+        reading="Negative where they reward. Larger than the surrogate's scale: they are what is trained.",
     ),
     "loss/clip_fraction": Metric(
         unit="fraction",

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from mmrl.algorithms.algorithm import Algorithm
 from mmrl.backend.backend import TrainBackend
@@ -35,6 +37,8 @@ class Updated:
 
     metrics: dict[str, float]
     skipped: tuple[Skipped, ...] = ()
+    tokens: dict[str, Float[Tensor, "N T"]] = field(default_factory=dict)  # of each token, as its update saw it: ratio,
+    # entropy (nats), kl (k3; where there is a reference)
 
 
 @dataclass(slots=True)
@@ -60,6 +64,7 @@ def update(backend: TrainBackend, algorithm: Algorithm, credited: Credited, *, m
     The metrics are those of the updates that were made.
     """
     sums = _Sums()
+    measured: dict[str, Tensor] = {}
     norms: list[float] = []
     rates: list[float] = []
     skipped: list[Skipped] = []
@@ -74,7 +79,10 @@ def update(backend: TrainBackend, algorithm: Algorithm, credited: Credited, *, m
             known = batch.streams.old_logprobs if number == 0 else None  # before the first update it is the old policy
             now = known if known is not None else backend.outputs([g.group for g in groups]).logprobs.cpu()
             batch = algorithm.couple(batch.select(torch.arange(len(rows)), width=now.shape[1]), now, totals)
-        own, suspects = _accumulate(backend, algorithm, groups, batch, totals)
+        own, suspects, tokens_seen = _accumulate(backend, algorithm, groups, batch, totals)
+        for name, values in tokens_seen.items():
+            target = measured.setdefault(name, torch.zeros_like(credited.batch.token_weights))
+            target[rows, : values.shape[1]] = values
         all_groups = tuple(sorted(set(batch.group.tolist())))
         if not math.isfinite(own.losses["total"]):
             backend.discard_gradients()
@@ -94,18 +102,23 @@ def update(backend: TrainBackend, algorithm: Algorithm, credited: Credited, *, m
         metrics["optim/skipped_updates"] = float(len(skipped))
     if norms:
         metrics |= _metrics(sums, tokens, norms, rates, with_reference=with_reference)
-    return Updated(metrics=metrics, skipped=tuple(skipped))
+    return Updated(metrics=metrics, skipped=tuple(skipped), tokens=measured)
 
 
 def _accumulate(
     backend: TrainBackend, algorithm: Algorithm, groups: Sequence[ScoredGroup], batch: TrainBatch, totals: Totals
-) -> tuple[_Sums, tuple[int, ...]]:
-    """Forward and backward of one update. Returns its sums over all ranks, and the groups that spoilt its loss."""
+) -> tuple[_Sums, tuple[int, ...], dict[str, Tensor]]:
+    """Forward and backward of one update.
+
+    Returns its sums over all ranks, the groups that spoilt its loss, and what was measured of each token, [B, T].
+    """
     own = _Sums()
+    tokens: dict[str, Tensor] = {}
     suspects: set[int] = set()
     for parts in backend.micro_batches([g.group for g in groups]):
-        outputs, packed = backend.forward(parts, entropy=True)
-        micro = batch.select(packed.rows.cpu(), width=outputs.logprobs.shape[1]).to(outputs.logprobs.device)
+        outputs, packed = backend.forward(parts, entropy=True, learn_entropy=algorithm.learns_entropy)
+        rows = packed.rows.cpu()
+        micro = batch.select(rows, width=outputs.logprobs.shape[1]).to(outputs.logprobs.device)
         terms = algorithm.loss(outputs, micro, totals)
         backend.backward(terms.loss)
         value = float(terms.loss.detach())
@@ -113,12 +126,17 @@ def _accumulate(
             bad = ~outputs.logprobs.detach().isfinite().all(dim=1)
             chosen = micro.group[bad] if bool(bad.any()) else micro.group
             suspects |= set(chosen.tolist())
+        for name, values in terms.tokens.items():
+            target = tokens.setdefault(name, torch.zeros_like(batch.token_weights))
+            target[rows, : values.shape[1]] = values.to(target)
         losses = {"total": value, "surrogate": terms.surrogate, "divergence": terms.divergence}
+        if algorithm.regularizers:
+            losses["regularizers"] = terms.regularizers
         own.add(_Sums(losses=losses, per_token=terms.sums, maxima=terms.maxima))
     added = backend.add_up(torch.tensor([*own.losses.values(), *own.per_token.values()], dtype=torch.float64)).tolist()
     own.losses = dict(zip(own.losses, added, strict=False))
     own.per_token = dict(zip(own.per_token, added[len(own.losses) :], strict=True))
-    return own, tuple(sorted(suspects))
+    return own, tuple(sorted(suspects)), tokens
 
 
 def _metrics(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import runpy
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from mmrl.types import Sample
 from tests import toy
 
 Make = Callable[..., Trainer]
+PAGES: dict[str, str] = runpy.run_path(str(Path(__file__).parents[2] / "tools" / "write_algorithm_pages.py"))["pages"]()
 
 
 @pytest.fixture
@@ -68,6 +70,9 @@ def test_every_entry_trains_for_twenty_steps(name: str, make: Make) -> None:
     train(replace(trainer, algorithm=replace(trainer.algorithm, filters=())))
     logged = read_metrics(trainer.run_dir / "metrics.jsonl")
     assert len(logged) == 20
+    explained = PAGES[f"{name}.md"].split("## Metrics")[1]
+    for logged_name in {key for row in logged for key in row if key.split("/")[0] in ("credit", "loss")}:
+        assert f"`{logged_name}`" in explained, f"the page of {name} does not explain {logged_name}"
     watched = ("loss/total", "optim/grad_norm", "policy/ratio_max", "policy/entropy_mean")
     assert all(row[key] is not None and math.isfinite(row[key]) for row in logged for key in watched)
     assert all(row["policy/ratio_max"] < 100 for row in logged)

@@ -29,7 +29,7 @@ def packed_outputs(policy: Policy, groups: Sequence[RolloutGroup], *, budget: in
     logprobs, entropy = torch.zeros(count, width), torch.zeros(count, width)
     for parts in micro_batches(split_groups(groups, budget, most_branches=most), budget):
         packed = pack(parts, policy.family, policy.config, pad_id=0)
-        out = policy(packed, entropy=True, head_chunk=head_chunk)
+        out = policy(packed, entropy=True, learn_entropy=True, head_chunk=head_chunk)
         assert out.entropy is not None
         columns = torch.arange(out.logprobs.shape[1])
         logprobs = logprobs.index_put((packed.rows[:, None], columns), out.logprobs)

@@ -98,6 +98,42 @@ def traced(run_dir: Path) -> list[Any]:
     return lines
 
 
+def test_the_trace_has_what_colours_each_token(make: Callable[..., Trainer]) -> None:
+    """Their means over the step are the metrics of the same name; nothing is traced that no part of GRPO has."""
+    trainer = make("coloured", minibatches=2, steps=2)
+    train(trainer)
+    for row in rows(trainer.run_dir):
+        groups = TraceReader(trainer.run_dir).read(int(row["step"])).groups
+        rollouts = [rollout for group in groups for rollout in group.rollouts]
+        assert {name for rollout in rollouts for name in rollout.streams} == {"entropy", "kl", "ratio"}
+        for name, values in rollouts[0].streams.items():
+            assert len(values) == len(rollouts[0].rollout.token_ids), name
+        for name in ("entropy", "kl", "ratio"):
+            flat = [value for rollout in rollouts for value in rollout.streams[name]]
+            assert row[f"policy/{name}_mean"] == pytest.approx(sum(flat) / len(flat), rel=1e-4), name
+        assert row["policy/ratio_max"] == pytest.approx(max(v for r in rollouts for v in r.streams["ratio"]), rel=1e-5)
+
+
+def test_parts_that_weigh_tokens_show_in_the_trace(make: Callable[..., Trainer]) -> None:
+    trainer = make("weighed", steps=1)
+    train(replace(trainer, algorithm=ALGORITHMS["high_entropy"], settings=replace(trainer.settings, steps=1)))
+    [group, *_] = TraceReader(trainer.run_dir).read(0).groups
+    [row] = rows(trainer.run_dir)
+    weights = {value for rollout in group.rollouts for value in rollout.streams["token_weight"]}
+    assert weights <= {0.0, 1.0}
+    assert 0.5 < row["credit/token_weight_zero_fraction"] < 0.9
+    assert "kl" not in group.rollouts[0].streams
+
+
+def test_the_gap_to_the_engine_is_that_before_the_first_update(make: Callable[..., Trainer]) -> None:
+    """However far the step's own updates move the policy: what is compared are two readings of the same weights."""
+    trainer = make("gap", minibatches=3, steps=1, learning_rate=0.03)
+    train(trainer)
+    [row] = rows(trainer.run_dir)
+    assert row["policy/ratio_max"] > 1.05
+    assert row["policy/behavior_gap_max"] < 1e-4
+
+
 def test_resumed_equals_uninterrupted(make: Callable[..., Trainer]) -> None:
     """Metrics, traces and weights, bit for bit; what the killed process wrote after its checkpoint is replaced."""
     straight = make("straight")
