@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -20,6 +20,8 @@ class OptimizerSettings:
     """AdamW, its schedule and its limits."""
 
     learning_rate: float
+    part_learning_rates: Mapping[str, float] = field(default_factory=dict)  # of vision, projector, language; else that
+    optimizer: Literal["adamw", "adamw_8bit"] = "adamw"
     steps: int  # optimiser updates of the whole stage: where the schedule ends
     warmup_steps: int = 0  # updates of linear warm-up from 0
     schedule: Literal["constant", "linear", "cosine"] = "constant"
@@ -30,7 +32,12 @@ class OptimizerSettings:
 
 
 class TrainBackend(Protocol):
-    """Holds policy, optimiser and, when asked for, the reference policy. Implementation: torch (one process)."""
+    """Holds policy, optimiser and, when asked for, the reference policy.
+
+    Implementations: torch (the whole policy in every process), DeepSpeed (spread over processes). Where there are
+    several ranks every method is called on all of them in the same order, each with groups of its own, or none; losses
+    are shares that sum to the step's. What has no word of ranks works on the own groups.
+    """
 
     def outputs(
         self,
@@ -48,7 +55,11 @@ class TrainBackend(Protocol):
         ...
 
     def micro_batches(self, groups: Sequence[RolloutGroup]) -> list[list[Part]]:
-        """How the groups are split for one pass of `forward` and `backward`, which begins with this call."""
+        """How the groups are split for one pass of `forward` and `backward`, which begins with this call.
+
+        Some may be idle (`passes.py`): they have outputs of no rollout, and a loss of 0 that must go through
+        `backward`.
+        """
         ...
 
     def forward(
@@ -75,12 +86,19 @@ class TrainBackend(Protocol):
         """
         ...
 
+    def most(self, values: Sequence[float]) -> list[float]:
+        """The largest of each value over all ranks."""
+        ...
+
     def discard_gradients(self) -> None:
         """Forget the gradients added since the last update."""
         ...
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Names and current values as in the Hugging Face layout, adapters merged, for an engine to load."""
+        """Names and current values as in the Hugging Face layout, adapters merged, for an engine to load.
+
+        Where parameters are spread over ranks they are gathered a few at a time: every rank must go through all.
+        """
         ...
 
     def save_model(self, folder: Path) -> None:
@@ -100,9 +118,19 @@ class TrainBackend(Protocol):
         ...
 
     def state(self) -> dict[str, Any]:
-        """Everything besides the policy's weights that the next step depends on."""
+        """Everything besides the policy's weights that the next step depends on: whole tensors by parameter names.
+
+            updates    how many were made
+            moments    name → what the optimiser remembers of it
+            masters    name → float32 value of a trained parameter in a narrower format
+            adapters   name → value
+            copies     of the reference's rule → name → value
+
+        It does not tell how many ranks there were or what was spread over them: any backend loads any other's. Only the
+        first rank's is complete; the others' may be empty.
+        """
         ...
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Continue from `state()` of an earlier process whose policy weights are loaded already."""
+        """Continue from the first rank's `state()` of an earlier run, whose policy weights are loaded already."""
         ...

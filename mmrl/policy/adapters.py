@@ -2,6 +2,8 @@
 
     W x  →  W x + (alpha / rank) · B A x        A random, B zero: at first the policy is the model it began as
 
+DoRA (arXiv:2402.09353) also learns each row's length m, at first that of W:  m · (W + (alpha / rank) B A) / ‖…‖.
+
 Adapters sit inside the policy's modules, so that rollouts and every pass use them without knowing. Switched off, the
 policy is its own start: a reference without a second copy (`algorithms/reference.py`). A saved model holds the merged
 weights in plain Hugging Face layout, and beside them `adapter/` in peft's; neither is ever merged into the live
@@ -11,9 +13,10 @@ token would differ.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +34,20 @@ FOLDER = "adapter"
 
 
 def add_adapters(
-    policy: Policy, *, rank: int, alpha: float, targets: Sequence[str], parts: Sequence[str], seed: int
+    policy: Policy,
+    *,
+    rank: int,
+    alpha: float,
+    targets: Sequence[str],
+    parts: Sequence[str],
+    seed: int,
+    magnitude: bool = False,
 ) -> None:
     """Put an adapter beside every linear layer of `parts` whose last name is in `targets`; freeze all else.
 
     `targets` empty: every linear layer of the parts, the head apart. Adapters are float32 whatever the model is, since
-    bfloat16 would round small updates away. Raises ConfigError where nothing is found.
+    bfloat16 would round small updates away. `magnitude`: DoRA (arXiv:2402.09353), which learns the length of each row
+    of the weight apart from its direction. Raises ConfigError where nothing is found.
     """
     wanted = {module for part in parts for module in policy.family.vision_parts(policy.model)[part]}
     inside = {inner for module in wanted for inner in module.modules() if isinstance(inner, nn.Linear)}
@@ -49,12 +60,19 @@ def add_adapters(
         raise ConfigError(
             f"train.lora.targets: no linear layer of {', '.join(parts)} is named {missing}. Known: {known}."
         )
-    config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, bias="none", target_modules=names)  # type: ignore[arg-type]
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=alpha,  # type: ignore[arg-type]
+        lora_dropout=0.0,
+        bias="none",
+        target_modules=names,
+        use_dora=magnitude,
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         inject_adapter_in_model(config, policy.model)
     for name, parameter in policy.model.named_parameters():
-        own = _is_adapter(name)
+        own = is_adapter(name)
         parameter.requires_grad_(own)
         if own:
             parameter.data = parameter.data.float()
@@ -83,7 +101,7 @@ def adapters_off(model: nn.Module) -> Iterator[None]:
 
 def adapter_state(model: nn.Module) -> dict[str, Tensor]:
     """The adapters' own parameters by name; empty without adapters."""
-    return {name: value.detach() for name, value in model.named_parameters() if _is_adapter(name)}
+    return {name: value.detach() for name, value in model.named_parameters() if is_adapter(name)}
 
 
 @torch.no_grad()
@@ -99,18 +117,60 @@ def load_adapter_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
         value.copy_(state[name])
 
 
-@torch.no_grad()
-def merged_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Names and values of the model's parameters as it would have them without adapters: W + (alpha / rank) · B A."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merging:
+    """One parameter of the model as it would be without adapters."""
+
+    name: str
+    sources: tuple[nn.Parameter, ...]  # what it is computed from
+    value: Callable[[], Tensor]  # W + (alpha / rank) · B A, or W itself where no adapter is
+
+
+def merging(model: nn.Module) -> Iterator[Merging]:
+    """Every parameter of the model without its adapters; nothing is computed before `value` is called."""
     layers = dict(_layers(model))
-    for name, value in model.named_parameters():
-        if _is_adapter(name):
+    for name, parameter in model.named_parameters():
+        if is_adapter(name):
             continue
         owner, _, leaf = name.rpartition(".")
         layer = layers.get(owner.removesuffix(".base_layer"))
-        if layer is not None and leaf == "weight":
-            value = (value.float() + layer.get_delta_weight(NAME).float()).to(value.dtype)
-        yield name.replace(".base_layer.", "."), value
+        public = name.replace(".base_layer.", ".")
+        if layer is None or leaf != "weight":
+            yield Merging(name=public, sources=(parameter,), value=parameter.detach)
+            continue
+        own = tuple(value for inner, value in layer.named_parameters() if is_adapter(f".{inner}"))
+        yield Merging(name=public, sources=(parameter, *own), value=partial(_merged, layer))
+
+
+@torch.no_grad()
+def merged_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Names and values of the model's parameters as it would have them without adapters."""
+    for parameter in merging(model):
+        yield parameter.name, parameter.value()
+
+
+def base_weight(layer: nn.Linear) -> Tensor:
+    """The weight of a layer below an adapter, 4-bit ones written out."""
+    weight: Any = layer.weight
+    state = getattr(weight, "quant_state", None)
+    if state is None:
+        return layer.weight.detach()
+    from bitsandbytes.functional import dequantize_4bit
+
+    plain: Tensor = dequantize_4bit(weight.data, state)
+    return plain
+
+
+@torch.no_grad()
+def _merged(layer: Any) -> Tensor:
+    """The layer's weight with its adapter's: exactly what the layer multiplies with, in float32 before rounding."""
+    plain = base_weight(layer.get_base_layer())
+    merged = plain.float() + layer.get_delta_weight(NAME).float()
+    if layer.use_dora[NAME]:
+        length = layer.lora_magnitude_vector[NAME].weight.float()
+        merged = merged * (length / torch.linalg.norm(merged, dim=1))[:, None]
+    rounded: Tensor = merged.to(plain.dtype)
+    return rounded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +189,7 @@ def weights_to_save(model: nn.Module) -> SavedWeights:
     merged = dict(merged_weights(model))
     merged |= {name: value for name, value in model.named_buffers() if name in state}
     for name, value in state.items():  # parameters that are tied appear under all their names
-        if not _is_adapter(name):
+        if not is_adapter(name):
             merged.setdefault(name.replace(".base_layer.", "."), value)
     return SavedWeights(model=merged, adapters=adapter_state(model))
 
@@ -169,6 +229,7 @@ def save_weights(model: nn.Module, folder: Path, weights: SavedWeights | None = 
         lora_dropout=0.0,
         bias="none",
         target_modules=[name for name, _ in _layers(model)],
+        use_dora=layer.use_dora[NAME],
         inference_mode=True,
     )
     config.save_pretrained(str(beside))
@@ -183,5 +244,6 @@ def _layers(model: nn.Module) -> Iterator[tuple[str, Any]]:
     return ((name, module) for name, module in model.named_modules() if isinstance(module, LoraLayer))
 
 
-def _is_adapter(name: str) -> bool:
+def is_adapter(name: str) -> bool:
+    """Whether a parameter of that name belongs to an adapter."""
     return ".lora_" in name

@@ -47,4 +47,6 @@ class Family:
     spell: Callable[[ShownItem], Spelling] = spell_whole
     spoken_size: Callable[[Grid, Any], tuple[float, float]]  # (grid, config) → what it calls the right and lower edge
     vision_parts: Callable[[nn.Module], dict[str, tuple[nn.Module, ...]]]  # part name → modules, for freezing
+    # Whether `encode_vision` runs the tower once for every size among the grids; False: once for all.
+    tower_runs_per_size: bool = False
     prepare: Callable[[nn.Module], None]  # exact but faster submodules in place of slow ones

@@ -49,6 +49,10 @@ class FeatureStore:
             seen |= shown
         self._recurring = frozenset(recurring)
 
+    def knows(self, media: Sequence[VisionItem]) -> bool:
+        """Whether the features of all these items are kept."""
+        return all(item.digest in self._kept for item in media)
+
     def features(self, media: Sequence[VisionItem], encode: Encode) -> Float[Tensor, "K S D"]:
         """Of all items one after the other; only those that are not kept are encoded."""
         found = {item.digest: self._kept[item.digest] for item in media if item.digest in self._kept}

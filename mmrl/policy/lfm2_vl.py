@@ -132,5 +132,6 @@ LFM2_VL = Family(
     spell=spell,
     spoken_size=shares,
     vision_parts=vision_parts,
+    tower_runs_per_size=True,
     prepare=prepare,
 )

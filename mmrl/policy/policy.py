@@ -5,7 +5,8 @@ DeepSpeed wraps it whole: every parameter is used inside `forward`, none is reac
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -16,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mmrl.batch import PolicyOutputs
 from mmrl.policy.attention import ATTENTION, Kernel, PackedAttention, register_attention
-from mmrl.policy.disagreement import group_disagreement
+from mmrl.policy.disagreement import count_comparisons, group_disagreement
 from mmrl.policy.family import Family
 from mmrl.policy.features import FeatureStore
 from mmrl.policy.packed import PackedBatch, visual_tokens
@@ -25,6 +26,10 @@ from mmrl.policy.shared_prefix import SharedPrefixCache
 from mmrl.types import VisionItem
 
 HEAD_CHUNK = 4096  # completion positions whose logits exist at one time
+
+# Where parameters are spread over ranks, using a module is a meeting of all of them: every rank must use the same
+# modules in the same order, whatever its own batch holds. How they find out: the largest of each number over all ranks.
+Agree = Callable[[Sequence[int]], Sequence[int]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,13 +84,23 @@ class Policy(nn.Module):
         learn_entropy: bool = False,
         compare: Int[Tensor, " B"] | None = None,
         head_chunk: int = HEAD_CHUNK,
+        agree: Agree | None = None,
     ) -> PolicyOutputs:
         """Log-probability of every completion token (and entropy where asked), [B, T]; 0 outside the mask.
 
         Entropies have a gradient with `learn_entropy` only: it costs two more tensors of the logits' size.
         `compare`: the group of each completion, to measure their disagreement as well; every group must be whole.
+        `agree`: given, all ranks call this together and use the same modules equally often: the tower without pictures
+        to show it, the head without positions to predict from.
         """
-        embedded = self.embed(packed)
+        tower = int(bool(packed.media) and not self.features.knows(packed.media))
+        if self.training and torch.is_grad_enabled() and not self.features.frozen:
+            tower = 1  # else no rank might use it, and what shards gradients would take the last step's for this one's
+        pieces = max(1, math.ceil(int(packed.mask.sum()) / head_chunk))
+        comparisons = 0 if compare is None else count_comparisons(packed.mask, compare, chunk=head_chunk)
+        if agree is not None:
+            tower, pieces, comparisons = agree((tower, pieces, comparisons))
+        embedded = self.embed(packed, idle_tower=agree is not None and tower > 0)
         hidden = self.hidden_states(
             embedded.tokens,
             positions=packed.positions,
@@ -95,20 +110,27 @@ class Policy(nn.Module):
         )
         picked = hidden.flatten(0, 1)[packed.predictors[packed.mask]]  # [M, D]
         logprobs, entropies = self._score(
-            picked, packed.targets[packed.mask], head_chunk, entropy=entropy, learn_entropy=learn_entropy
+            picked, packed.targets[packed.mask], pieces, entropy=entropy, learn_entropy=learn_entropy
         )
         differ = None
         if compare is not None:
-            differ = group_disagreement(picked, packed.mask, compare, self.logits, chunk=head_chunk)
+            differ = group_disagreement(
+                picked, packed.mask, compare, self.logits, chunk=head_chunk, comparisons=comparisons
+            )
         return PolicyOutputs(
             logprobs=_spread(logprobs, packed.mask),
             entropy=_spread(entropies, packed.mask) if entropy else None,
             disagreement=differ,
         )
 
-    def embed(self, packed: PackedBatch) -> Embedded:
-        """Token embeddings with the visual features in their slots. Each distinct picture is encoded once."""
+    def embed(self, packed: PackedBatch, *, idle_tower: bool = False) -> Embedded:
+        """Token embeddings with the visual features in their slots. Each distinct picture is encoded once.
+
+        `idle_tower`: the tower is used even where there is nothing to encode; that adds nothing.
+        """
         tokens: Tensor = self.family.token_embedding(self.model)(packed.token_ids)
+        if idle_tower and (not packed.media or self.features.knows(packed.media)):
+            tokens = tokens + self._idle_features(tokens.device).sum().to(tokens.dtype)
         if not packed.media:
             return Embedded(tokens=tokens)
         features = self.encode(packed.media)[:, packed.feature_index].to(tokens.dtype)  # [K, slots, D]
@@ -128,6 +150,14 @@ class Policy(nn.Module):
     def encode(self, media: Sequence[VisionItem]) -> Float[Tensor, "K S D"]:
         """Features of the media, one after the other; those that `features` keeps are not encoded again."""
         return self.features.features(media, self._encode)
+
+    def _idle_features(self, device: torch.device) -> Float[Tensor, "K 0 D"]:
+        """No features, from the tower's work on the smallest black picture: their gradient is 0 for all of it."""
+        weight: Any = next(parameter for name, parameter in self.vision_parameters() if name.startswith("vision."))
+        values = math.prod(getattr(weight, "ds_shape", weight.shape)[1:])  # of a patch; DeepSpeed empties `shape`
+        side = self.family.merge_size(self.config)
+        patches = torch.zeros(side * side, values, device=device)
+        return self.family.encode_vision(self.model, patches, [(1, side, side)])[:, :0]
 
     def _encode(self, media: Sequence[VisionItem]) -> list[Tensor]:
         patches = media[0].patches if len(media) == 1 else torch.cat([m.patches for m in media])
@@ -169,12 +199,12 @@ class Policy(nn.Module):
         self,
         hidden: Float[Tensor, "M D"],
         targets: Int[Tensor, " M"],
-        chunk: int,
+        pieces: int,
         *,
         entropy: bool,
         learn_entropy: bool,
     ) -> tuple[Float[Tensor, " M"], Float[Tensor, " M"]]:
-        """Chunk by chunk, recomputing a chunk's logits in backward: the full logits never exist."""
+        """Piece by piece, recomputing a piece's logits in backward: the full logits never exist."""
 
         def score(h: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
             log_probs = self.logits(h).log_softmax(dim=-1)
@@ -184,13 +214,22 @@ class Policy(nn.Module):
             with torch.set_grad_enabled(learn_entropy and torch.is_grad_enabled()):
                 return chosen, -(log_probs.exp() * log_probs).sum(-1)
 
-        if len(hidden) <= chunk:
+        if pieces == 1:
             return score(hidden, targets)
-        pieces = [
+        scored = [
             checkpoint(score, h, t, use_reentrant=False)
-            for h, t in zip(hidden.split(chunk), targets.split(chunk), strict=True)
+            for h, t in zip(hidden.tensor_split(pieces), targets.tensor_split(pieces), strict=True)
         ]
-        return torch.cat([p[0] for p in pieces]), torch.cat([p[1] for p in pieces])
+        return torch.cat([s[0] for s in scored]), torch.cat([s[1] for s in scored])
+
+
+def share_features(policy: Policy, reference: Policy | None) -> None:
+    """With a frozen tower features are computed once a step, for the reference as well if its tower is the same."""
+    policy.features.frozen = policy.vision_frozen
+    if reference is not None and policy.vision_frozen:
+        ours, theirs = (dict(one.vision_parameters()) for one in (policy, reference))
+        if all(torch.equal(ours[name], theirs[name]) for name in ours):
+            reference.features = policy.features
 
 
 def _spread(values: Float[Tensor, " M"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B T"]:
