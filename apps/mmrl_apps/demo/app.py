@@ -14,14 +14,15 @@ from mmrl_apps.demo.uploads import ENDINGS
 from mmrl_apps.shared.markup import fragment
 
 _WITH_OPTIONS = ("One of the options", "Several of the options")
-_SECOND = 3600
+_HOUR = 3600  # seconds
+_SLOT = "mm-slot"  # takes no room while it is empty
 
 
 def build(demo: Demo, *, title: str, facts: str) -> gr.Blocks:
     """The page. `facts`: one line under the title: engine, device."""
     names = [speaker.name for speaker in demo.desk.speakers]
     page: gr.Blocks = gr.Blocks(
-        title=f"mmrl demo: {title}", analytics_enabled=False, delete_cache=(_SECOND, 4 * _SECOND)
+        title=f"mmrl demo: {title}", analytics_enabled=False, delete_cache=(_HOUR, 4 * _HOUR)
     )
     with page:
         gr.HTML(fragment("demo_head.html.j2", title=title, facts=facts))
@@ -53,22 +54,22 @@ def build(demo: Demo, *, title: str, facts: str) -> gr.Blocks:
                 status = gr.HTML(
                     _status("Ask something: the answer appears here as it is written."), elem_id="mm-status"
                 )
-                drawing = gr.HTML("", elem_id="mm-drawing")
+                drawing = gr.HTML("", elem_id="mm-drawing", elem_classes=_SLOT)
                 with gr.Row(equal_height=False):
                     columns = [_column(number, name, len(names)) for number, name in enumerate(names)]
                 keep = gr.Button("Keep this exchange as a trace", elem_id="mm-keep")
-                kept = gr.HTML("", elem_id="mm-kept")
+                kept = gr.HTML("", elem_id="mm-kept", elem_classes=_SLOT)
         uploads = [files, camera, recording]
         form = [question, kind, options, *sampling]
         outputs = [status, drawing, *(part for column in columns for part in column)]
 
-        def on_ask(*values: Any, request: gr.Request) -> Iterator[tuple[Any, ...]]:
+        def on_ask(request: gr.Request, *values: Any) -> Iterator[tuple[Any, ...]]:
             given = Form(**dict(zip(_FORM, values[: len(form)], strict=True)))
             wanted = bool(values[-1])
             for shown in demo.ask(_visitor(request), given, _paths(values[len(form) : -1]), keep=wanted):
                 yield _outputs(shown)
 
-        def on_look(*values: Any, request: gr.Request) -> str:
+        def on_look(request: gr.Request, *values: Any) -> str:
             html, trouble = demo.look(_visitor(request), _paths(values))
             if trouble:
                 gr.Warning(fragment("plain.html.j2", text=trouble), title="Not added")
@@ -107,6 +108,7 @@ def build(demo: Demo, *, title: str, facts: str) -> gr.Blocks:
             "show_progress": "minimal",
             "show_progress_on": status,
             "trigger_mode": "once",
+            "scroll_to_output": True,  # on a phone the answer is below the form
             "api_visibility": "private",
         }
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
@@ -176,8 +178,8 @@ def _examples(demo: Demo) -> gr.Gallery | None:
     return gr.Gallery(
         value=[(panes.thumbnail(example.sample), panes.caption(example)) for example in demo.examples],
         label="Examples: choose one to fill the form",
-        columns=4,
-        height=300,
+        columns=3,
+        height=320,
         object_fit="contain",
         allow_preview=False,
         interactive=False,
@@ -198,8 +200,8 @@ def _column(number: int, name: str, of: int) -> list[gr.components.Component]:
                 label="Answer", lines=2, max_lines=8, interactive=False, elem_id=f"mm-answer-{number}",
                 placeholder="What it answers.",
             ),
-            gr.HTML("", elem_id=f"mm-note-{number}"),
-            gr.HTML("", elem_id=f"mm-samples-{number}"),
+            gr.HTML("", elem_id=f"mm-note-{number}", elem_classes=_SLOT),
+            gr.HTML("", elem_id=f"mm-samples-{number}", elem_classes=_SLOT),
         ]  # fmt: skip
 
 

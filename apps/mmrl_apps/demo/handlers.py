@@ -238,7 +238,7 @@ def _several(sample: Sample, tag: str, one: _Writing, read: Sequence[Parts]) -> 
             answer=part.answer,
             reasoning=part.reasoning,
             note=part.note,
-            verdict=agreement(text, sample) if one.finished() and tag == "answer" and part.reasoning else "",
+            verdict=agreement(text, sample) if one.finished() and tag == "answer" and not _void(part) else "",
             tokens=len(one.group.rollouts[index].token_ids) if one.group is not None else None,
         )
         for index, (text, part) in enumerate(zip(one.texts, read, strict=True))

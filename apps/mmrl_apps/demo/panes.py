@@ -103,7 +103,8 @@ def _labelled(given: str, who: int, ours: str) -> str:
 
 def _legend(marks: Sequence[Mark]) -> list[Mark]:
     """One mark of each who."""
-    return list({mark.who: mark for mark in marks}.values())[: 2 * MOST_SAMPLES + 1]
+    first = list({mark.who: mark for mark in marks}.values())[: 2 * MOST_SAMPLES + 1]
+    return first if len(first) > 1 else []  # one alone is named where it is drawn
 
 
 def _gold_words(question: Question) -> str:
@@ -136,4 +137,4 @@ def thumbnail(sample: Sample) -> Image:
 
 def caption(example: Example) -> str:
     """What an example asks, in a few words."""
-    return f"{example.origin}: {textwrap.shorten(example.sample.question, 60, placeholder=' …')}"
+    return textwrap.shorten(example.sample.question, 60, placeholder=" …")
