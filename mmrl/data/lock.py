@@ -1,7 +1,8 @@
 """`recipe.lock.json`: what a data set was built from, and whether a folder still is what was built.
 
 The recipe with all options, the builder's revision and the inputs *identify* a build. The versions of the packages are
-recorded, but do not: a data set stays valid when Pillow is updated.
+recorded, but do not: a data set stays valid when Pillow is updated. Neither do hub commits: whoever wants the same rows
+again names a revision in the recipe.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from mmrl.data.media_digests import changed_media
 from mmrl.errors import RunError
 
 LOCK_NAME = "recipe.lock.json"
@@ -91,6 +93,9 @@ def check_existing(folder: Path, expected: Mapping[str, Any]) -> dict[str, Any]:
         raise RunError(
             f"{folder} was changed since it was built: {', '.join(changed)} differ(s) from {LOCK_NAME}. {way_out}"
         )
+    media = changed_media(folder)
+    if media:
+        raise RunError(f"media of {folder} were changed since it was built: {'; '.join(media)}. {way_out}")
     return dict(lock)
 
 

@@ -4,6 +4,7 @@
     <out>/images/*.png, videos/*.mp4          media that the builder made
     <out>/run.yaml                            the recipe's prompt mode and rewards, for a run's config to extend
     <out>/ATTRIBUTION.md                      whose work the media are, where the source says so
+    <out>/media.jsonl                         media that stay where they are: path, size, hash
     <out>/dropped.jsonl                       every row left out, with the reason
     <out>/recipe.lock.json                    what it was built from, what it holds
 
@@ -25,6 +26,7 @@ from typing import Any
 
 from mmrl.atomic import flush_folder, write_atomically
 from mmrl.data.lock import LOCK_NAME, check_existing, folder_digests, identity, lock_text, package_versions
+from mmrl.data.media_digests import write_media_digests
 from mmrl.data.recipe_file import Part, Recipe, load_parts, recipe_identity
 from mmrl.data.recipe_filter import Filters
 from mmrl.data.samples import examine_row, sample_row
@@ -103,10 +105,12 @@ def build_recipe(
             text = "# Whose work the media are\n\n" + "".join(f"- {notice}\n" for notice in notices)
             write_atomically(aside / ATTRIBUTION_NAME, text.encode())
         packages = dict.fromkeys(package for source in sources.values() for package in source.packages)
+        commits = {name: commit for source in sources.values() for name, commit in source.commits.items()}
         lock = wanted | {
             "versions": package_versions(packages),
             "counts": counts,
             "dropped": dropped,
+            **({"commits": commits} if commits else {}),
             "files": folder_digests(aside),
         }
         write_atomically(aside / LOCK_NAME, lock_text(lock))
@@ -165,7 +169,9 @@ def write_data_set(
             )
         counts = {}
         for split in shares:
-            counts[split] = _write_split(staging, folder, name=name, split=split)
+            counts[split] = _write_split(staging, folder, parts, name=name, split=split)
+        bar = progress or SilentProgress()
+        write_media_digests(staging.cited(), folder, total=staging.count_cited(), progress=bar)
         with open(folder / "dropped.jsonl", "w", encoding="utf-8") as file:
             for key, reason, detail in staging.dropped():
                 file.write(json.dumps({"key": key, "reason": reason, "detail": detail}, ensure_ascii=False) + "\n")
@@ -216,12 +222,12 @@ def _mix(staging: Staging, weights: Mapping[str, float], total: float | None, we
             staging.keep_share(part, quota)
 
 
-def _write_split(staging: Staging, folder: Path, *, name: str, split: str) -> int:
+def _write_split(staging: Staging, folder: Path, parts: Mapping[str, Source], *, name: str, split: str) -> int:
     """Writes the manifest of one split and moves its media; the number of its samples."""
     size = staging.size(split)
     problems: list[str] = []
     with open(folder / f"{split}.jsonl", "w", encoding="utf-8", newline="\n") as file:
-        for sample in _samples(staging, folder, name=name, split=split, size=size):
+        for sample in _samples(staging, folder, parts, name=name, split=split, size=size):
             line = json.dumps(sample_row(sample, root=folder), ensure_ascii=False, allow_nan=False)
             _, defects = examine_row(json.loads(line), root=folder)
             problems += [f"sample {sample.id!r} (row {sample.metadata['key']!r}): {text}" for text in defects]
@@ -235,12 +241,17 @@ def _write_split(staging: Staging, folder: Path, *, name: str, split: str) -> in
     return size
 
 
-def _samples(staging: Staging, folder: Path, *, name: str, split: str, size: int) -> Iterator[Sample]:
+def _samples(
+    staging: Staging, folder: Path, parts: Mapping[str, Source], *, name: str, split: str, size: int
+) -> Iterator[Sample]:
     """Gives the rows of one split, already shuffled, their ids and their media their places."""
     width = max(4, len(str(size - 1)))
     for number, row in enumerate(staging.rows(split)):
         id_ = f"{name}-{split}-{number:0{width}d}"
         origin = {"source": row.part} if row.part else {}
+        for item in row.media:
+            if isinstance(item, Media):
+                staging.cite(item, whole=parts[row.part].hash_media)
         yield Sample(
             id=id_,
             task=row.task,

@@ -41,6 +41,8 @@ class Source:
 
     rows: Iterator[Draft | Dropped]  # a Dropped has the row's key as its sample_id
     total: int  # how many rows will come, as far as that is known beforehand; progress alone uses it
-    inputs: Mapping[str, str]  # file read → SHA-256 of its content
+    inputs: Mapping[str, str]  # file read → SHA-256 of its content; hub name → the revision that was asked for
+    hash_media: bool = True  # the content of media that rows refer to goes into `media.jsonl`; False: sizes alone
+    commits: Mapping[str, str] = field(default_factory=dict)  # hub name → commit; filled while the rows come
     packages: tuple[str, ...] = ()  # whose versions shape the output
     notices: tuple[str, ...] = ()  # whose work the media are and under which licence; written into the built folder

@@ -6,6 +6,7 @@
     drop_straddlers   rows whose media a later split shows as well leave, where the source itself names the splits
     deal              the other rows get their splits: stratified, and never the same media on two sides
     rows, dropped     what is left, split by split in shuffled order, and what left, with the reason
+    cite, cited       the media files that are left where they are
 
 The rows lie in an SQLite file beside the data set. In memory: 16 bytes a row while splits are dealt, and SQLite's cache
 (64 MiB).
@@ -34,6 +35,7 @@ CREATE TABLE rows (n INTEGER PRIMARY KEY, key TEXT UNIQUE, part TEXT, stratum TE
                    deal_key TEXT, order_key TEXT, split TEXT, unit INTEGER, alive INTEGER DEFAULT 1, body TEXT);
 CREATE TABLE labels (label BLOB, n INTEGER);
 CREATE TABLE placed (digest TEXT PRIMARY KEY, path TEXT);
+CREATE TABLE cited (path TEXT PRIMARY KEY, whole INTEGER) WITHOUT ROWID;
 CREATE TABLE dropped (key TEXT, reason TEXT, detail TEXT);
 """
 
@@ -241,6 +243,22 @@ class Staging:
         item.waiting.rename(path)
         self._base.execute("INSERT INTO placed VALUES (?, ?)", (item.digest, str(path)))
         return path
+
+    def cite(self, media: Media, *, whole: bool) -> None:
+        """Notes the files of a medium that stays where it is. whole: their content is to be hashed."""
+        paths = list(media.paths) if media.path is None else [media.path]
+        self._base.executemany(
+            "INSERT INTO cited VALUES (?, ?) ON CONFLICT DO UPDATE SET whole = MAX(whole, excluded.whole)",
+            [(path, whole) for path in paths],
+        )
+
+    def count_cited(self) -> int:
+        return int(self._base.execute("SELECT COUNT(*) FROM cited").fetchone()[0])
+
+    def cited(self) -> Iterator[tuple[str, bool]]:
+        """(path, whether its content is to be hashed) of every noted file, by path."""
+        for path, whole in self._base.execute("SELECT path, whole FROM cited ORDER BY path"):
+            yield str(path), bool(whole)
 
     def dropped(self) -> Iterator[tuple[str, str, str]]:
         """(key, reason, detail) of every row that left, in the order in which they did."""

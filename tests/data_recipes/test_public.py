@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mmrl.data.manifest import read_manifest
+from mmrl.data.media_paths import media_paths
 from mmrl.data.recipe import BuildReport, build_recipe
 from mmrl.data.recipe_file import known_recipes, load_recipe
-from mmrl.errors import DataError
+from mmrl.errors import DataError, RunError
 from mmrl.rewards.build import reward_uses
 from mmrl.rewards.gold import gold_completion
 from mmrl.rewards.hacks import wrong_completion
@@ -77,6 +80,38 @@ def test_it_builds_and_counts_what_it_leaves_out(name, tmp_path):
         if sample.answer.type != "choices":
             assert accuracy(_gold(sample, sets), sample, sets) == pytest.approx(1.0), sample
             assert accuracy(Completion(text=wrong_completion(sample)), sample, sets) < 0.95, sample
+
+
+def test_media_that_stay_where_they_are_are_recorded_and_looked_after(tmp_path):
+    report, samples = built("refcoco", tmp_path)
+    shown = sorted({path for sample in samples for path in media_paths(sample)})
+    listed = [json.loads(line) for line in (report.folder / "media.jsonl").read_text().splitlines()]
+    assert listed == [
+        {"path": path, "bytes": os.path.getsize(path), "sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest()}
+        for path in shown
+    ]
+    settings = LAYOUTS["refcoco"](tmp_path / "theirs")
+    assert build_recipe("refcoco", tmp_path / "ours", settings=settings).already_there
+    Path(shown[0]).write_bytes(b"another picture")
+    with pytest.raises(RunError, match=f"media of .* were changed since.*{Path(shown[0]).name} had .* and has 15"):
+        build_recipe("refcoco", tmp_path / "ours", settings=settings)
+    sizes = build_recipe("refcoco", tmp_path / "sizes", settings=[*settings, "media_hashes=size"])
+    first = json.loads((sizes.folder / "media.jsonl").read_text().splitlines()[0])
+    assert first == {"path": shown[0], "bytes": 15}
+    lock = json.loads((sizes.folder / "recipe.lock.json").read_text())
+    assert "media.jsonl" in lock["files"]
+
+
+def test_a_data_set_whose_media_are_not_fetched_yet_says_so(tmp_path):
+    (tmp_path / "theirs").mkdir()
+    settings = [*LAYOUTS["refcoco"](tmp_path / "theirs"), "missing_media=true"]
+    for picture in (tmp_path / "theirs").rglob("*.jpg"):
+        picture.unlink()
+    report = build_recipe("refcoco", tmp_path / "ours", settings=settings)
+    listed = [json.loads(line) for line in (report.folder / "media.jsonl").read_text().splitlines()]
+    assert {line["bytes"] for line in listed} == {line["sha256"] for line in listed} == {None}
+    Path(listed[0]["path"]).write_bytes(b"fetched")
+    assert build_recipe("refcoco", tmp_path / "ours", settings=settings).already_there
 
 
 def _gold(sample: Sample, sets: Any) -> Completion:

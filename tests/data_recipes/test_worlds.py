@@ -7,6 +7,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -190,13 +191,20 @@ def test_clips_are_the_same_on_every_processor(monkeypatch):
     """x264 restricted to what older processors have, and to plain C, gives the same bytes."""
     from mmrl.data.builders.worlds import clips, mp4
 
-    write, asked = mp4.mp4, []
-    monkeypatch.setattr(clips, "mp4", lambda pictures, **how: asked.append((pictures, how)) or write(pictures, **how))
-    last = list(clips.build_clips(clips.ClipOptions(), seed=0, splits={"train": 37}).rows)[-1]
-    pictures, how = asked[-1]  # of a clip that AVX2 and AVX-512 wrote differently before they were told not to
+    write = mp4.mp4
+    asked: list[tuple[Any, dict[str, Any], bytes]] = []
+
+    def noted(pictures: Any, **how: Any) -> Any:
+        made = write(pictures, **how)
+        asked.append((pictures, how, made.content))
+        return made
+
+    monkeypatch.setattr(clips, "mp4", noted)
+    assert len(list(clips.build_clips(clips.ClipOptions(), seed=0, splits={"train": 37}).rows)) == 37
+    pictures, how, content = asked[-1]  # of a clip that AVX2 and AVX-512 wrote differently before they were told not to
     for level in ("avx2", "sse4.2", "0"):
         monkeypatch.setattr(mp4, "_X264", f"cpu-independent=1:asm={level}")
-        assert write(pictures, **how).content == last.media[0].content
+        assert write(pictures, **how).content == content
 
 
 def test_the_steps_of_a_walk_are_the_gold_reasoning():

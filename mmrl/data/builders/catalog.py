@@ -41,7 +41,7 @@ class Builder:
 
 BUILDERS: Mapping[str, Builder] = {
     "digits": Builder(options=DigitsOptions, build=build_digits, revision=1),
-    "converted": Builder(options=ConvertedOptions, build=build_converted, revision=1),
+    "converted": Builder(options=ConvertedOptions, build=build_converted, revision=2),
     "counting": Builder(options=CountingOptions, build=build_counting, revision=1, generates=True),
     "attribute": Builder(options=AttributeOptions, build=build_attribute, revision=1, generates=True),
     "grounding": Builder(options=GroundingOptions, build=build_grounding, revision=1, generates=True),

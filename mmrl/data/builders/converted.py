@@ -18,7 +18,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -28,7 +28,7 @@ from mmrl.data.formats.row import ManifestRow, Unfit
 from mmrl.data.lock import file_digest
 from mmrl.data.media_paths import media_paths
 from mmrl.data.readers.files import count_rows, read_rows
-from mmrl.data.readers.tables import hub_length, hub_rows
+from mmrl.data.readers.tables import hub_commit, hub_length, hub_rows
 from mmrl.data.source import Draft, NewFile, Source
 from mmrl.errors import DataError, unknown_name
 from mmrl.types import Dropped, Sample
@@ -64,6 +64,9 @@ class ConvertedOptions(BaseModel):
     task: str | None = Field(None, description="the task of all rows, instead of the format's")
     group: str | None = Field(None, description="a metadata key: rows with an equal value stay in one split")
     limit: int | None = Field(None, ge=1, description="only the first so many rows of each file")
+    media_hashes: Literal["content", "size"] = Field(
+        "content", description="what media.jsonl records of media that stay where they are; size: where reading is dear"
+    )
     licence: str = Field("", description="whose work it is and under which licence; goes into ATTRIBUTION.md")
 
     @model_validator(mode="after")
@@ -82,11 +85,14 @@ def build_converted(options: ConvertedOptions, *, seed: int) -> Source:
         hub = options.hub
         folder = Path(hub.name)
         inputs = {str(path.relative_to(folder)): file_digest(path) for path in _annotations(folder)}
-        at = "" if inputs else f"@{hub.revision or 'newest'}"
+        by_name = {f"hub:{hub.name}": f"revision {hub.revision or 'newest'}"}
+        commits: dict[str, str] = {}
         return Source(
-            rows=_hub(options, hub, root),
+            rows=_hub(options, hub, root, None if inputs else commits),
             total=sum(hub_length(hub.name, config=hub.config, split=theirs) for theirs in hub.splits.values()),
-            inputs=inputs or {f"hub:{hub.name}{at}": hashlib.sha256(f"{hub.name}{at}".encode()).hexdigest()},
+            inputs=inputs or by_name,
+            commits=commits,
+            hash_media=options.media_hashes == "content",
             packages=("datasets", "pyarrow"),
             notices=(options.licence,) if options.licence else (),
         )
@@ -99,6 +105,7 @@ def build_converted(options: ConvertedOptions, *, seed: int) -> Source:
         rows=(row for split, path in files for row in _file(options, root, split, path)),
         total=sum(min(count_rows(path), options.limit or 1 << 60) for _, path in files),
         inputs={path.relative_to(root).as_posix(): _digest(path) for _, path in files},
+        hash_media=options.media_hashes == "content",
         notices=(options.licence,) if options.licence else (),
     )
 
@@ -148,9 +155,15 @@ def _file(options: ConvertedOptions, root: Path, split: str | None, path: Path) 
     yield from _drafts(options, read_rows(path), path.relative_to(root).as_posix(), split, media)
 
 
-def _hub(options: ConvertedOptions, hub: HubOptions, root: Path) -> Iterator[Draft | Dropped]:
+def _hub(
+    options: ConvertedOptions, hub: HubOptions, root: Path, commits: dict[str, str] | None
+) -> Iterator[Draft | Dropped]:
+    """commits: where to note the commit whose rows are read; None: the data set is a local folder."""
+    revision = hub.revision
+    if commits is not None and (commit := hub_commit(hub.name, hub.config, hub.revision)):
+        revision = commits[hub.name] = commit  # all splits from one commit, whatever is pushed meanwhile
     for split, theirs in hub.splits.items():
-        rows = hub_rows(hub.name, config=hub.config, split=theirs, revision=hub.revision)
+        rows = hub_rows(hub.name, config=hub.config, split=theirs, revision=revision)
         yield from _drafts(options, rows, theirs, split if len(hub.splits) > 1 else None, root / options.media)
 
 

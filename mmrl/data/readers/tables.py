@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,17 @@ def hub_length(name: str, *, config: str | None, split: str) -> int:
         return int(info.splits[split].num_examples)
     except Exception:  # no network, no card, no such split: the reader of the rows says what is wrong
         return 0
+
+
+def hub_commit(name: str, config: str | None, revision: str | None) -> str | None:
+    """The commit that a hub name stands for now; None where the hub cannot be asked."""
+    try:
+        import datasets
+
+        found = str(datasets.load_dataset_builder(name, config, revision=revision).hash)
+    except Exception:  # no network, no such name: the reader of the rows says what is wrong, or has a cache
+        return None
+    return found if re.fullmatch(r"[0-9a-f]{40}", found) else None  # a cache's own name is no commit
 
 
 def hub_rows(name: str, *, config: str | None, split: str, revision: str | None) -> Iterator[tuple[int, Any]]:

@@ -39,8 +39,7 @@ def mp4(pictures: Sequence[Image], *, fps: int, sampled_fps: float) -> NewFile:
             stream.time_base = Fraction(1, fps)
             stream.codec_context.thread_count = 1
             stream.codec_context.gop_size = 2 * fps
-            options = {"crf": "16", "preset": "veryfast", "flags": "+bitexact", "bf": "0"}
-            stream.options = options | {"x264-params": _X264}
+            stream.options = {"crf": "16", "preset": "veryfast", "flags": "+bitexact", "bf": "0", "x264-params": _X264}
             for number, picture in enumerate(pictures):
                 frame = av.VideoFrame.from_ndarray(_yuv(picture), format="yuv420p")
                 frame.pts, frame.time_base = number, Fraction(1, fps)
