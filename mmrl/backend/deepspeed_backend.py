@@ -43,7 +43,7 @@ from mmrl.backend.optimizer import (
     set_rates,
     trainable,
 )
-from mmrl.backend.passes import Passes, is_idle
+from mmrl.backend.passes import Passes, without_idle
 from mmrl.backend.sharded import Shards, gathered, whole_tensors
 from mmrl.batch import PolicyOutputs
 from mmrl.errors import ConfigError
@@ -129,7 +129,8 @@ class DeepSpeedBackend:
             tokens=micro_batch_tokens,
             pad_id=int(model.processor.tokenizer.pad_token_id),
             device=self._device,
-            in_step_with=ranks,
+            ranks=ranks,
+            tower_once=True,
         )
         self._updates = 0
         self._pending = False  # whether there are gradients
@@ -188,9 +189,7 @@ class DeepSpeedBackend:
     ) -> tuple[PolicyOutputs, PackedBatch]:
         packed = self._passes.pack(parts)
         out = self._run(self._engine, packed, entropy=entropy, learn_entropy=learn_entropy)
-        if is_idle(packed):
-            out = PolicyOutputs(logprobs=out.logprobs[:0], entropy=None if out.entropy is None else out.entropy[:0])
-        return out, packed
+        return without_idle(out, packed), packed
 
     def backward(self, loss: Float[Tensor, ""]) -> None:
         self._pending = True

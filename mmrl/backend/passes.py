@@ -1,7 +1,7 @@
 """How groups become forward passes: which completions go through the policy together.
 
-Where parameters or gradients are spread over ranks, every pass is a meeting: all ranks make equally many, and one that
-has nothing left makes an *idle* pass, of one token, which counts for nobody (`PackedBatch.rows` is empty).
+Where parameters or gradients are spread over ranks, every pass is a meeting. So all ranks make equally many, and one
+that has nothing left makes an *idle* pass, of one token, which counts for nobody (`PackedBatch.rows` is empty).
 """
 
 from __future__ import annotations
@@ -35,14 +35,24 @@ class Passes:
     """Splits and packs for one policy."""
 
     def __init__(
-        self, policy: Policy, *, tokens: int, pad_id: int, device: torch.device, in_step_with: Ranks = ALONE
+        self,
+        policy: Policy,
+        *,
+        tokens: int,
+        pad_id: int,
+        device: torch.device,
+        ranks: Ranks = ALONE,
+        tower_once: bool = False,
     ) -> None:
-        """`tokens`: packed ones of a micro-batch. `in_step_with`: ranks that make every pass together."""
+        """`tokens`: packed ones of a micro-batch. `tower_once`: a pass uses the tower at most once and owes it nothing,
+        so that a picture which several micro-batches show is encoded in each.
+        """
         self._policy = policy
         self._tokens = tokens
         self._pad_id = pad_id
         self._device = device
-        self._ranks = in_step_with
+        self._ranks = ranks
+        self._tower_once = tower_once
 
     def split(self, groups: Sequence[RolloutGroup], *, whole_groups: bool = False) -> MicroBatches:
         """Packed, or every completion with its own copy of the prompt: whichever the cost model prefers.
@@ -88,12 +98,8 @@ class Passes:
         return PolicyOutputs(logprobs=logprobs, entropy=entropies, disagreement=differ)
 
     def begin(self, policy: Policy, passes: MicroBatches) -> None:
-        """Tell the policy's features which pictures the coming passes show.
-
-        In step with others every pass uses the tower at most once and owes it nothing: a picture that several
-        micro-batches show is encoded in each.
-        """
-        policy.features.begin_pass([] if self._ranks.several else map(_digests, passes))
+        """Tell the policy's features which pictures the coming passes show."""
+        policy.features.begin_pass([] if self._tower_once else map(_digests, passes))
 
     def _cheapest(self, groups: Sequence[RolloutGroup]) -> MicroBatches:
         budget = self._tokens
@@ -114,6 +120,14 @@ class Passes:
         nothing = Sample(id="", task="", question="", answer=Answer(type="text", value=""))
         prompt = Prompt(sample=nothing, text="", token_ids=(self._pad_id,))
         return Part(prompt=prompt, branches=((self._pad_id,),), rows=())
+
+
+def without_idle(outputs: PolicyOutputs, packed: PackedBatch) -> PolicyOutputs:
+    """The outputs of a micro-batch's rollouts: of an idle one none. They still lead back to every parameter."""
+    if not is_idle(packed):
+        return outputs
+    entropy = None if outputs.entropy is None else outputs.entropy[:0]
+    return PolicyOutputs(logprobs=outputs.logprobs[:0], entropy=entropy)
 
 
 def is_idle(packed: PackedBatch) -> bool:

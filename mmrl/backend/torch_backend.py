@@ -25,7 +25,7 @@ from mmrl.backend.optimizer import (
     set_rates,
     trainable,
 )
-from mmrl.backend.passes import Passes
+from mmrl.backend.passes import Passes, without_idle
 from mmrl.batch import PolicyOutputs
 from mmrl.errors import ConfigError
 from mmrl.policy.adapters import (
@@ -93,6 +93,7 @@ class TorchBackend:
             tokens=micro_batch_tokens,
             pad_id=int(model.processor.tokenizer.pad_token_id),
             device=torch.device(device),
+            ranks=ranks,
         )
         self._updates = 0
 
@@ -137,7 +138,7 @@ class TorchBackend:
         self, parts: Sequence[Part], *, entropy: bool = False, learn_entropy: bool = False
     ) -> tuple[PolicyOutputs, PackedBatch]:
         packed = self._passes.pack(parts)
-        return self.policy(packed, entropy=entropy, learn_entropy=learn_entropy), packed
+        return without_idle(self.policy(packed, entropy=entropy, learn_entropy=learn_entropy), packed), packed
 
     def backward(self, loss: Float[Tensor, ""]) -> None:
         loss.backward()

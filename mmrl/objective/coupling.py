@@ -35,6 +35,8 @@ class AdvantageRegression:
     def __call__(self, logprobs: Float[Tensor, "B T"], batch: TrainBatch, totals: Totals) -> Float[Tensor, ""]:
         assert batch.streams.old_logprobs is not None
         ratio = masked_sum(logprobs - batch.streams.old_logprobs, batch.loss_mask)
+        if not len(ratio):  # a rank without a group of this update
+            return ratio.sum()
         squares = [
             ((batch.advantages[rows] - normalised(ratio[rows], self.eps)) ** 2).sum() for rows in _groups(batch.group)
         ]

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -20,6 +21,8 @@ from mmrl.algorithms.algorithm import Algorithm
 from mmrl.backend.backend import TrainBackend
 from mmrl.batch import Credited, Totals, TrainBatch
 from mmrl.types import ScoredGroup
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,10 +61,18 @@ class _Sums:
             self.maxima[name] = max(self.maxima.get(name, -math.inf), value)
 
 
-def update(backend: TrainBackend, algorithm: Algorithm, credited: Credited, *, minibatches: int) -> Updated:
+def update(
+    backend: TrainBackend,
+    algorithm: Algorithm,
+    credited: Credited,
+    *,
+    minibatches: int,
+    own: Sequence[bool] | None = None,
+) -> Updated:
     """Train on the step's rollouts: `minibatches` optimiser steps over consecutive shares of the groups.
 
-    The metrics are those of the updates that were made.
+    Every rank is given the whole step; it computes the groups it owns (`own`, by default all of them), each group
+    belonging to one rank. What is returned is alike on all ranks. The metrics are those of the updates that were made.
     """
     sums = _Sums()
     measured: dict[str, Tensor] = {}
@@ -69,30 +80,32 @@ def update(backend: TrainBackend, algorithm: Algorithm, credited: Credited, *, m
     rates: list[float] = []
     skipped: list[Skipped] = []
     tokens = 0.0
-    first_row = 0
-    for number, groups in enumerate(_shares(credited.groups, minibatches)):
-        rows = torch.arange(first_row, first_row + sum(len(g.totals) for g in groups))
-        first_row += len(rows)
+    owned = [True] * len(credited.groups) if own is None else list(own)
+    for number, share in enumerate(shares(range(len(credited.groups)), minibatches)):
+        chosen = [g for g in share if owned[g]]
+        groups = [credited.groups[g] for g in chosen]
+        rows = torch.isin(credited.batch.group, torch.tensor(chosen, dtype=torch.long)).nonzero().squeeze(1)
         batch = credited.batch.select(rows)
         totals = Totals.of(batch, backend.add_up)
         if algorithm.couplings:  # compare this update's rollouts under the policy as it is now
             known = batch.streams.old_logprobs if number == 0 else None  # before the first update it is the old policy
             now = known if known is not None else backend.outputs([g.group for g in groups]).logprobs.cpu()
             batch = algorithm.couple(batch.select(torch.arange(len(rows)), width=now.shape[1]), now, totals)
-        own, suspects, tokens_seen = _accumulate(backend, algorithm, groups, batch, totals)
+        summed, suspects, tokens_seen = _accumulate(backend, algorithm, groups, batch, totals)
         for name, values in tokens_seen.items():
             target = measured.setdefault(name, torch.zeros_like(credited.batch.token_weights))
             target[rows, : values.shape[1]] = values
-        all_groups = tuple(sorted(set(batch.group.tolist())))
-        if not math.isfinite(own.losses["total"]):
+        if not math.isfinite(summed.losses["total"]):
             backend.discard_gradients()
-            skipped.append(Skipped(update=number, what="loss", groups=suspects or all_groups))
+            flags = torch.zeros(len(credited.groups)).index_fill(0, torch.tensor(suspects, dtype=torch.long), 1.0)
+            spoilt = tuple(backend.add_up(flags).nonzero().squeeze(1).tolist())
+            skipped.append(Skipped(update=number, what="loss", groups=spoilt or tuple(share)))
             continue
         norm, rate = backend.optimizer_step()
         if not math.isfinite(norm):
-            skipped.append(Skipped(update=number, what="gradient", groups=all_groups))
+            skipped.append(Skipped(update=number, what="gradient", groups=tuple(share)))
             continue
-        sums.add(own)
+        sums.add(summed)
         tokens += totals.tokens
         norms.append(norm)
         rates.append(rate)
@@ -102,7 +115,8 @@ def update(backend: TrainBackend, algorithm: Algorithm, credited: Credited, *, m
         metrics["optim/skipped_updates"] = float(len(skipped))
     if norms:
         metrics |= _metrics(sums, tokens, norms, rates, with_reference=with_reference)
-    return Updated(metrics=metrics, skipped=tuple(skipped), tokens=measured)
+    everyone = {name: backend.add_up(values) for name, values in sorted(measured.items())}  # each row from its rank
+    return Updated(metrics=metrics, skipped=tuple(skipped), tokens=everyone)
 
 
 def _accumulate(
@@ -136,6 +150,7 @@ def _accumulate(
     added = backend.add_up(torch.tensor([*own.losses.values(), *own.per_token.values()], dtype=torch.float64)).tolist()
     own.losses = dict(zip(own.losses, added, strict=False))
     own.per_token = dict(zip(own.per_token, added[len(own.losses) :], strict=True))
+    own.maxima = dict(zip(own.maxima, backend.most(list(own.maxima.values())), strict=True))
     return own, tuple(sorted(suspects)), tokens
 
 
@@ -160,8 +175,8 @@ def _metrics(
     return metrics
 
 
-def _shares(groups: Sequence[ScoredGroup], count: int) -> list[Sequence[ScoredGroup]]:
-    """`count` consecutive shares as equal as can be; fewer when there are fewer groups."""
-    count = min(count, len(groups))
-    bounds = [len(groups) * i // count for i in range(count + 1)]
-    return [groups[a:b] for a, b in pairwise(bounds)]
+def shares(things: Sequence[T], count: int) -> list[Sequence[T]]:
+    """`count` consecutive shares as equal as can be; fewer when there are fewer things."""
+    count = min(count, len(things))
+    bounds = [len(things) * i // count for i in range(count + 1)]
+    return [things[a:b] for a, b in pairwise(bounds)]

@@ -11,7 +11,8 @@ import torch
 from mmrl.algorithms.grpo import GRPO
 from mmrl.algorithms.reference import FrozenReference
 from mmrl.backend.backend import OptimizerSettings
-from mmrl.backend.torch_backend import TorchBackend, schedule
+from mmrl.backend.optimizer import schedule
+from mmrl.backend.torch_backend import TorchBackend
 from mmrl.batch import Streams
 from mmrl.errors import ConfigError
 from mmrl.policy.load import LoadedModel
