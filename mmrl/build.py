@@ -29,11 +29,16 @@ if TYPE_CHECKING:
 
 def set_up_torch(config: Config) -> str:
     """Threads and seeds of this process; returns the device to use."""
+    import random
+
+    import numpy as np
     import torch
 
     if config.backend.threads is not None:
         torch.set_num_threads(config.backend.threads)
     torch.manual_seed(config.run.seed)
+    random.seed(config.run.seed)
+    np.random.seed(config.run.seed % 2**32)
     if config.backend.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
             "backend.device is cuda, but torch sees no GPU here. Use auto or cpu, or install a GPU build."

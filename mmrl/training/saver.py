@@ -12,6 +12,7 @@ a run is always waited for.
 
 from __future__ import annotations
 
+import io
 import math
 import shutil
 import threading
@@ -226,9 +227,26 @@ def tensor_bytes(value: Any) -> int:
     return 0
 
 
+class _Honest(io.FileIO):
+    """A file that keeps the system's error: torch replaces it by one of its own that does not say the disk is full."""
+
+    failure: OSError | None = None
+
+    def write(self, content: Any) -> int:
+        try:
+            return super().write(content)
+        except OSError as error:
+            self.failure = error
+            raise
+
+
 def _write(state: dict[str, Any], path: Path) -> None:
-    with open(path, "xb") as file:
-        torch.save(state, file)
+    with _Honest(path, "xb") as raw:
+        try:
+            with io.BufferedWriter(raw) as file:
+                torch.save(state, file)
+        except Exception as error:
+            raise raw.failure or error from error
 
 
 def _remove(folder: Path) -> None:
