@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from mmrl.cli import data_check, data_choose, data_clean, data_divide, data_look
+from mmrl.cli.data_options import DryRun, shown, tell
 from mmrl.cli.options import Quiet
-
-if TYPE_CHECKING:
-    from mmrl.types import Dropped, Sample
 
 app = typer.Typer(no_args_is_help=True, help="Build data sets from recipes, check them and look at them.")
 
@@ -70,12 +68,12 @@ def build(
     report = build_recipe(recipe, out, seed=seed, settings=settings or (), progress=progress(quiet=quiet))
     print_table(
         ("split", "samples", "manifest"),
-        [(split, report.counts[split], _near(path)) for split, path in report.manifests.items()],
+        [(split, report.counts[split], shown(path)) for split, path in report.manifests.items()],
     )
     if report.dropped:
         print()
         print_table(("left out because", "rows"), list(report.dropped.items()))
-        print(f"Which ones: {_near(report.folder / 'dropped.jsonl')}")
+        print(f"Which ones: {shown(report.folder / 'dropped.jsonl')}")
     if report.already_there:
         print("It was already there, unchanged; nothing was written.")
 
@@ -92,11 +90,25 @@ def convert(
         Path | None,
         typer.Option(metavar="DIR", help="Where the rows' paths start. Default: beside FILE.", show_default=False),
     ] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--column", metavar="OURS=THEIRS", help="What the file calls a field: answer=label.", show_default=False
+        ),
+    ] = None,
+    constants: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--constant", metavar="FIELD=VALUE", help="A field that all rows have (YAML).", show_default=False
+        ),
+    ] = None,
+    dry_run: DryRun = False,
+    quiet: Quiet = False,
 ) -> None:
     """Turn another project's data set into a manifest.
 
-    Rows that cannot become a sample are left out, each with the reason. Media are not opened: follow with `validate`.
-    Rows that hold their pictures themselves (Parquet, tar) need a recipe: docs/data_recipes.md.
+    Rows that cannot become a sample are left out, each with file, row and reason. Media are not opened: follow with
+    `validate`. Rows that hold their pictures themselves (Parquet, tar) need a recipe: docs/data_recipes.md.
 
     \b
     Formats:
@@ -108,59 +120,41 @@ def convert(
     Examples:
       mmrl data convert video-r1 Video-R1-260k.json --out train.jsonl
       mmrl data convert vlm-r1 rec_jsonl/refcoco_train.jsonl --media coco --out refcoco.jsonl
+      mmrl data convert columns table.csv --column answer=label --constant 'question=What is shown?' --out t.jsonl
     """
-    from mmrl.data.convert import convert_file
+    from mmrl.cli.console import progress
+    from mmrl.curation.convert import convert_manifest
 
-    _refuse_existing([out, _dropped_file(out)])
-    samples, dropped = convert_file(file, format_, media_root=file.parent if media is None else media)
-    _write_kept(out, samples, dropped)
-
-
-def _refuse_existing(paths: Sequence[Path]) -> None:
-    from mmrl.errors import RunError
-
-    there = [str(path) for path in paths if path.exists()]
-    if there:
-        raise RunError(f"{', '.join(there)} exist(s) and is not overwritten; choose another --out, or delete it first")
-
-
-def _dropped_file(out: Path) -> Path:
-    return out.with_name(f"{out.stem}.dropped.jsonl")
+    tell(
+        convert_manifest(
+            file,
+            format_,
+            out,
+            media_root=media,
+            columns=dict(_pair(text, "--column") for text in columns or ()),
+            constants={key: _value(text) for key, text in (_pair(text, "--constant") for text in constants or ())},
+            dry_run=dry_run,
+            progress=progress(quiet=quiet),
+        )
+    )
 
 
-def _write_kept(out: Path, kept: Sequence[Sample], dropped: Sequence[Dropped]) -> None:
-    """The manifest of the samples that stay, and beside it the list of the others."""
-    from mmrl.data.manifest import write_manifest
-    from mmrl.errors import DataError
+def _pair(text: str, option: str) -> tuple[str, str]:
+    from mmrl.errors import ConfigError
 
-    out.parent.mkdir(parents=True, exist_ok=True)
-    if kept:
-        write_manifest(out, kept)
-        print(f"{out}: {len(kept)} samples")
-    _tell_dropped(dropped, _dropped_file(out))
-    if not kept:
-        raise DataError(f"no sample is left; {_dropped_file(out)} says why. {out} was not written")
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip() or not value:
+        raise ConfigError(f"{option} {text!r} is no pair; write it as key=value")
+    return key.strip(), value
 
 
-def _tell_dropped(dropped: Sequence[Dropped], path: Path) -> None:
-    """A table of the reasons, and a file of the samples; nothing where nothing was left out."""
-    if not dropped:
-        return
-    from collections import Counter
+def _value(text: str) -> object:
+    import yaml
 
-    from mmrl.cli.console import print_table
-    from mmrl.data.jsonl import write_json_lines
-
-    write_json_lines(path, [{"id": d.sample_id, "reason": d.reason, "detail": d.detail} for d in dropped])
-    print()
-    print_table(("left out because", "samples"), Counter(d.reason for d in dropped).most_common())
-    print(f"Which ones: {_near(path)}")
-
-
-def _near(path: Path) -> Path:
-    """Relative to where the user stands, where that is shorter."""
-    here = Path.cwd()
-    return path.relative_to(here) if path.is_relative_to(here) else path
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
 
 
 for _name, _command in COMMANDS.items():

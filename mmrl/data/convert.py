@@ -1,7 +1,8 @@
 """Reading another project's data set as samples; every row that cannot be one is left out with a reason.
 
 foreign_rows    rows of any reader → (where, manifest row or Unfit), one after the other
-convert_file    one file or folder → samples whose media lie beside it: `mmrl data convert`
+convert_rows    one file or folder → samples whose media lie beside it, one after the other
+convert_file    the same, all at once
 """
 
 from __future__ import annotations
@@ -72,19 +73,18 @@ def examined(made: ManifestRow, *, root: Path) -> Sample:
     return sample
 
 
-def convert_file(
+def convert_rows(
     path: str | os.PathLike[str],
     format_name: str,
     *,
     media_root: str | os.PathLike[str],
     columns: Mapping[str, str] | None = None,
     constants: Mapping[str, Any] | None = None,
-) -> tuple[list[Sample], list[Dropped]]:
-    """(samples in the order of the file, rows left out, named `file:row`).
+) -> Iterator[tuple[str, Sample | Unfit]]:
+    """(number of the row, its sample or why it is none), in the order of the file. Of all rows only ids are remembered.
 
     Media paths are taken relative to `media_root`; no media file is opened. Rows that hold their pictures themselves
-    are left out: a recipe writes those. Ids that the file uses repeatedly get `-2`, `-3` … A file of which no row fits
-    raises a DataError.
+    are left out: a recipe writes those. Ids that the file uses repeatedly get `-2`, `-3` …
     """
     if format_name not in FORMATS:
         raise DataError(unknown_name("format", format_name, FORMATS))
@@ -93,10 +93,7 @@ def convert_file(
         raise DataError(
             f"the media folder {media_root} does not exist; give the folder that the rows' paths start from"
         )
-    samples: list[Sample] = []
-    dropped: list[Dropped] = []
-    used: Counter[str] = Counter()
-    taken: set[str] = set()
+    ids = _Ids()
     for number, made in foreign_rows(read_rows(Path(path)), format_name, columns=columns, constants=constants):
         try:
             if isinstance(made, Unfit):
@@ -105,11 +102,28 @@ def convert_file(
                 raise Unfit(
                     "embedded file", "the row holds its media itself; build it with a recipe (builder: converted)"
                 )
-            sample = examined({**made, "id": _own_id(str(made["id"]), used, taken)}, root=root)
-            samples.append(sample)
+            yield number, examined({**made, "id": ids.own(str(made["id"]))}, root=root)
         except Unfit as why:
+            yield number, why
+
+
+def convert_file(
+    path: str | os.PathLike[str],
+    format_name: str,
+    *,
+    media_root: str | os.PathLike[str],
+    columns: Mapping[str, str] | None = None,
+    constants: Mapping[str, Any] | None = None,
+) -> tuple[list[Sample], list[Dropped]]:
+    """All at once: (samples, rows left out, named `file:row`). A file of which no row fits raises a DataError."""
+    samples: list[Sample] = []
+    dropped: list[Dropped] = []
+    for number, made in convert_rows(path, format_name, media_root=media_root, columns=columns, constants=constants):
+        if isinstance(made, Sample):
+            samples.append(made)
+        else:
             where = f"{Path(path).name}:{number}"
-            dropped.append(Dropped(sample_id=where, stage="filter", reason=why.reason, detail=str(why)))
+            dropped.append(Dropped(sample_id=where, stage="filter", reason=made.reason, detail=str(made)))
     if not samples:
         reasons = ", ".join(
             f"{reason} ({count})" for reason, count in Counter(d.reason for d in dropped).most_common(5)
@@ -118,12 +132,18 @@ def convert_file(
     return samples, dropped
 
 
-def _own_id(wanted: str, used: Counter[str], taken: set[str]) -> str:
-    """`wanted`, or the first of `wanted-2`, `wanted-3` … that no row has."""
-    used[wanted] += 1
-    name = wanted if used[wanted] == 1 else f"{wanted}-{used[wanted]}"
-    while name in taken:
-        used[wanted] += 1
-        name = f"{wanted}-{used[wanted]}"
-    taken.add(name)
-    return name
+class _Ids:
+    """The ids that were given, and a new one for each that is wanted again."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+        self._repeats: dict[str, int] = {}  # id that was wanted again → number of its last copy
+
+    def own(self, wanted: str) -> str:
+        """`wanted`, or the first of `wanted-2`, `wanted-3` … that no row has."""
+        name = wanted
+        while name in self._taken:
+            self._repeats[wanted] = self._repeats.get(wanted, 1) + 1
+            name = f"{wanted}-{self._repeats[wanted]}"
+        self._taken.add(name)
+        return name

@@ -13,6 +13,7 @@ from mmrl.data.formats.row import Unfit, letters_of, number_of, without_letters
 from mmrl.data.manifest import read_manifest
 from mmrl.errors import DataError
 from mmrl.types import Answer, Media
+from tests.curation.material import command, read
 
 
 def converted(folder, name, *rows, lines=True):
@@ -243,14 +244,45 @@ def test_what_is_no_number_is_refused(text):
         number_of(text)
 
 
-def test_the_command_writes_a_manifest_and_what_was_left_out(tmp_path):
+def test_the_command_writes_a_manifest_and_what_was_left_out(tmp_path, capsys):
     (tmp_path / "rows.jsonl").write_text(json.dumps(VIDEO_R1) + "\n" + json.dumps(VIDEO_R1 | {"solution": "C"}))
     out = tmp_path / "new" / "train.jsonl"
-    done = CliRunner().invoke(app, ["convert", "video-r1", str(tmp_path / "rows.jsonl"), "--out", str(out)])
-    assert done.exit_code == 0, done.output
-    assert "answer is no option" in done.stdout
+    given = ("convert", "video-r1", tmp_path / "rows.jsonl", "--out", out, "--quiet")
+    assert command(*given, "--dry-run") == 0
+    assert "would hold 1 of 2 rows" in capsys.readouterr().out
+    assert not out.parent.exists()
+    assert command(*given) == 0
+    assert "answer is no option" in capsys.readouterr().out
     assert [sample.id for sample in read_manifest(out)] == ["CLEVRER-7"]
-    assert json.loads((tmp_path / "new" / "train.dropped.jsonl").read_text())["id"] == "rows.jsonl:2"
+    listed = json.loads((tmp_path / "new" / "train.dropped.jsonl").read_text())
+    assert (listed["file"], listed["row"], listed["reason"]) == (
+        str(tmp_path / "rows.jsonl"),
+        "2",
+        "answer is no option",
+    )
+    assert command(*given) == 2
+    assert "not overwritten" in capsys.readouterr().err
+
+
+def test_columns_and_constants_read_a_table_of_ones_own(tmp_path):
+    (tmp_path / "table.csv").write_text("file_name,label\na.png,cat\nb.png,cow\n")
+    fields = ("--column", "answer=label", "--constant", "question=What is it?", "--constant", "choices=[dog, cat]")
+    out = tmp_path / "out.jsonl"
+    assert command("convert", "columns", tmp_path / "table.csv", "--out", out, "--quiet", *fields) == 0
+    (sample,) = read_manifest(out)
+    assert (sample.question, sample.choices, sample.answer.value) == ("What is it?", ("dog", "cat"), "B")
+    assert [line["reason"] for line in read(tmp_path / "out.dropped.jsonl")] == ["answer is no option"]
+
+
+def test_where_nothing_fits_the_list_says_why_and_no_manifest_appears(tmp_path, capsys):
+    (tmp_path / "rows.jsonl").write_text("{}\n[]\n")
+    assert command("convert", "trl", tmp_path / "rows.jsonl", "--out", tmp_path / "out.jsonl", "--quiet") == 2
+    assert "no row is left of 2" in capsys.readouterr().err
+    assert not (tmp_path / "out.jsonl").exists()
+    assert len(read(tmp_path / "out.dropped.jsonl")) == 2
+    empty = tmp_path / "empty.jsonl"
+    empty.touch()
+    assert command("convert", "trl", empty, "--out", tmp_path / "none.jsonl", "--quiet") == 2
 
 
 def test_the_help_page_names_every_format():
