@@ -11,8 +11,10 @@ from typing import Protocol, runtime_checkable
 from mmrl.algorithms.algorithm import Algorithm
 from mmrl.curriculum.foresee import foresee
 from mmrl.curriculum.sampler import BudgetSampler, PromptSampler
+from mmrl.ranks import ALONE, Ranks
 from mmrl.rollout.engine import RolloutEngine, Sampling
 from mmrl.training.planned import Author, asked_groups, twin_groups, with_twins
+from mmrl.training.sharing import exchange
 from mmrl.types import Dropped, Prompt, RolloutGroup, Sample, ScoredGroup
 
 
@@ -53,6 +55,7 @@ class Collected:
     dropped: list[Dropped] = field(default_factory=list)  # never became a scored group
     filtered: list[tuple[ScoredGroup, Dropped]] = field(default_factory=list)  # scored, then refused by a filter
     metrics: dict[str, float] = field(default_factory=dict)
+    holders: dict[str, int] = field(default_factory=dict)  # sample id → the rank that has its group's pixels
     rollout_seconds: float = 0.0
     reward_seconds: float = 0.0
 
@@ -75,13 +78,15 @@ def collect(
     step: int,
     author: Author | None = None,
     meanwhile: Callable[[Sequence[RolloutGroup]], None] | None = None,
+    ranks: Ranks = ALONE,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Collected:
     """Up to `prompts` groups that media, rewards and filters let through.
 
     Every dropped group is replaced by one of the next sample, in at most `max_refills` further rounds; a sample is
     asked once per step. A step may end with fewer groups than asked for; it says so in its metrics. `meanwhile` is done
-    with a round's groups while they are being scored.
+    with a round's groups while they are being scored. With several ranks each asks its share of the samples; what is
+    returned is alike on all, but for the pixels of other ranks' groups.
     """
     out = Collected()
     asked: set[str] = set()
@@ -92,12 +97,12 @@ def collect(
             break
         asked.update(s.id for s in samples)
         began = clock()
-        ready, broken = renderer.render(samples)
+        ready, broken = renderer.render(ranks.share(samples))
         if isinstance(renderer, PreparesAhead):
-            renderer.prepare(foresee(sampler, prompts))
+            renderer.prepare(ranks.share(foresee(sampler, prompts)))
         sizes = None
-        if ready and isinstance(sampler, BudgetSampler):
-            sizes = sampler.group_sizes([p.sample for p in ready], sampling.group_size * len(ready))
+        if isinstance(sampler, BudgetSampler):
+            sizes = _budgeted(sampler, samples, ready, each=sampling.group_size, ranks=ranks)
         groups = asked_groups(ready, sizes, engine=engine, algorithm=algorithm, sampling=sampling, step=step, by=author)
         twins = twin_groups(groups, engine=engine, algorithm=algorithm, sampling=sampling, step=step)
         generated = clock()
@@ -109,15 +114,19 @@ def collect(
             scored, failed = scoring.result()
         out.rollout_seconds += generated - began
         out.reward_seconds += clock() - generated
-        _merge(out.metrics, scorer.metrics())
+        metrics: dict[str, float] = {}
+        _merge(metrics, scorer.metrics())
         for view, altered in twins.items():
             compared, unscored = scorer.score(altered)
-            _merge(out.metrics, scorer.metrics())
+            _merge(metrics, scorer.metrics())
             failed = [*failed, *unscored]
             scored = with_twins(scored, view, compared)
-        out.dropped += [*broken, *failed]
-        sampler.observe([own for group in scored if (own := group.own()) is not None])
-        for group in scored:
+        everyone = exchange(ranks, [s.id for s in samples], scored, [broken, failed], metrics)
+        _merge(out.metrics, everyone.metrics)
+        out.dropped += everyone.dropped
+        out.holders |= everyone.holders
+        sampler.observe([own for group in everyone.scored if (own := group.own()) is not None])
+        for group in everyone.scored:
             refused = algorithm.keep(group)
             if refused is None:
                 out.kept.append(group)
@@ -126,6 +135,17 @@ def collect(
         if len(out.kept) >= prompts:
             break
     return out
+
+
+def _budgeted(
+    sampler: BudgetSampler, samples: Sequence[Sample], ready: Sequence[Prompt], *, each: int, ranks: Ranks
+) -> list[int]:
+    """Rollouts of each prompt, from a budget that all ranks' prompts share."""
+    told = {sample for part in ranks.gather([prompt.sample.id for prompt in ready]) for sample in part}
+    all_ready = [sample for sample in samples if sample.id in told]
+    sizes = sampler.group_sizes(all_ready, each * len(all_ready)) if all_ready else []
+    by_sample = {sample.id: size for sample, size in zip(all_ready, sizes, strict=True)}
+    return [by_sample[prompt.sample.id] for prompt in ready]
 
 
 def _distinct(samples: Sequence[Sample]) -> list[Sample]:

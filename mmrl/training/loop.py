@@ -38,6 +38,7 @@ from mmrl.training.interrupt import StopRequest, Terminated
 from mmrl.training.metrics import MetricsLog, read_metrics, reproducible, rollout_metrics
 from mmrl.training.planned import Author, twin_metrics
 from mmrl.training.saver import CheckpointSaver, Keep
+from mmrl.training.sharing import place
 from mmrl.training.streams import Blacken, StepStreams
 from mmrl.training.traced import token_streams
 from mmrl.training.tracking import Tracker, Tracking
@@ -95,14 +96,12 @@ def train(trainer: Trainer, *, start: int = 0) -> int:
     Terminated after a SIGTERM, once that checkpoint is on disk.
     """
     settings = trainer.settings
+    first = trainer.ranks.first  # the rank that writes: what all compute alike is written once
     metrics = MetricsLog(trainer.run_dir / "metrics.jsonl")
-    metrics.discard_from(start)
+    trainer.ranks.first_does(lambda: discard_from(trainer.run_dir, start))
     logged = read_metrics(trainer.run_dir / "metrics.jsonl") if start else []
     prompts_seen = logged[-1]["train/prompts_seen"] if logged else 0.0
     traces = TraceWriter(trainer.run_dir / "traces")
-    traces.discard_from(start)
-    if (trainer.run_dir / NOT_FINITE).is_dir():
-        TraceWriter(trainer.run_dir / NOT_FINITE).discard_from(start)
     watcher = Watcher(trainer.run_dir, trainer.watch, logged=logged)
     trainer.engine.load_weights(trainer.backend.weights(), version=start)
     progress = trainer.progress
@@ -128,10 +127,11 @@ def train(trainer: Trainer, *, start: int = 0) -> int:
                 row |= trainer.evaluate()
             prompts_seen += len(collected.scored)
             row["train/prompts_seen"] = prompts_seen
-            watched, warnings = watcher.look(step, row)
+            watched, warnings = watcher.look(step, row) if first else ({}, [])
             for warning in warnings:
                 progress.note(f"step {step}: {warning.trouble}: {warning.message}. What to try: {warning.link}")
-            metrics.log(step, row | watched)
+            if first:
+                metrics.log(step, row | watched)
             tracking.log(step, row | watched)
             if isinstance(progress, ShowsFigures):
                 progress.show_figures(step, row | watched)
@@ -139,7 +139,7 @@ def train(trainer: Trainer, *, start: int = 0) -> int:
             if skipping_steps >= settings.stop_after_skipped:
                 raise RunError(_not_finite(trainer, step, skipping_steps))
             task.advance(1, reward=_figure(row, "reward/total_mean"), accuracy=_figure(row, "reward/accuracy_mean"))
-            ending = watcher.reason_to_stop
+            ending = trainer.ranks.gather(watcher.reason_to_stop)[0]
             asked_to_stop, terminated = map(
                 any, zip(*trainer.ranks.gather((stop.requested, stop.terminated)), strict=True)
             )
@@ -162,6 +162,14 @@ def train(trainer: Trainer, *, start: int = 0) -> int:
     return max(start, settings.steps)
 
 
+def discard_from(run_dir: Path, start: int) -> None:
+    """Remove what an earlier process logged and traced after the checkpoint that this one goes on from."""
+    MetricsLog(run_dir / "metrics.jsonl").discard_from(start)
+    for folder in ("traces", NOT_FINITE):
+        if (run_dir / folder).is_dir():
+            TraceWriter(run_dir / folder).discard_from(start)
+
+
 def take_step(trainer: Trainer, traces: TraceWriter, step: int) -> tuple[Collected, dict[str, float]]:
     """Collect, credit, update, tell. Returns what was collected and the step's metrics."""
     began = time.perf_counter()
@@ -173,6 +181,7 @@ def take_step(trainer: Trainer, traces: TraceWriter, step: int) -> tuple[Collect
         minibatches=minibatches,
         decode=trainer.decode,
         blacken=trainer.blacken,
+        ranks=trainer.ranks,
     )
     collected = collect(
         sampler=trainer.sampler,
@@ -186,23 +195,26 @@ def take_step(trainer: Trainer, traces: TraceWriter, step: int) -> tuple[Collect
         step=step,
         author=trainer.author,
         meanwhile=streams.prepare if streams.worth_preparing else None,
+        ranks=trainer.ranks,
     )
+    collected.kept, own_groups = place(trainer.ranks, collected.kept, collected.holders, minibatches=minibatches)
     filtered = [drop for _, drop in collected.filtered]
     own = [group for scored in collected.scored if (group := scored.own()) is not None]
     row = rollout_metrics(own, [*collected.dropped, *filtered]) | collected.metrics | twin_metrics(collected.scored)
     collecting = time.perf_counter()
-    credited = credit(trainer, collected, streams, step=step) if collected.kept else None
+    credited = credit(trainer, collected, streams, own_groups, step=step) if collected.kept else None
     tokens: dict[str, Stream] = {}
     if credited is not None:
         trainer.memory.known = credited.memory
-        updated = update(trainer.backend, trainer.algorithm, credited, minibatches=minibatches)
+        updated = update(trainer.backend, trainer.algorithm, credited, minibatches=minibatches, own=own_groups)
         row |= {**credited.metrics, **updated.metrics}
         tokens = token_streams(trainer.algorithm, credited, updated.tokens)
-        if updated.skipped:
+        if updated.skipped and trainer.ranks.first:
             write_skipped(trainer, step, credited, updated.skipped, tokens)
         trainer.engine.load_weights(trainer.backend.weights(), version=step + 1)
     trained = time.perf_counter()
-    write_trace(traces, step, collected, credited, tokens)
+    if trainer.ranks.first:
+        write_trace(traces, step, collected, credited, tokens)
     return collected, row | {
         "time/step_seconds": trained - began,
         "time/rollout_seconds": collected.rollout_seconds,
@@ -213,32 +225,32 @@ def take_step(trainer: Trainer, traces: TraceWriter, step: int) -> tuple[Collect
     }
 
 
-def credit(trainer: Trainer, collected: Collected, streams: StepStreams, *, step: int) -> Credited:
+def credit(trainer: Trainer, collected: Collected, streams: StepStreams, own: Sequence[bool], *, step: int) -> Credited:
     """Lay out the streams that some part of the algorithm asked for, then let it give credit."""
     groups = [g.group for g in collected.kept]
     return trainer.algorithm.credit(
         collected.kept,
-        streams=streams.assemble(groups),
+        streams=streams.assemble(groups, own),
         max_tokens=trainer.sampling.max_tokens,
         step=step,
         steps=trainer.settings.steps,
         memory=trainer.memory.known,
-        drift=drift(trainer, groups),
+        drift=drift(trainer, groups, own),
         dropped=collected.filtered,
     )
 
 
-def drift(trainer: Trainer, groups: list[RolloutGroup]) -> dict[str, float]:
+def drift(trainer: Trainer, groups: list[RolloutGroup], own: Sequence[bool]) -> dict[str, float]:
     """How far the policy has moved on earlier rollouts that adaptive parts want read again (`Adaptive.revisits`)."""
-    again = trainer.algorithm.revisits(groups, trainer.memory.known)
-    if not again:
+    again = trainer.algorithm.revisits([g for g, mine in zip(groups, own, strict=True) if mine], trainer.memory.known)
+    if not any(trainer.ranks.most([len(again)])):
         return {}
     now = trainer.backend.outputs(again).logprobs.cpu()
     moved: dict[str, float] = {}
     for row, group in zip(now, again, strict=True):
         then = torch.tensor(group.rollouts[0].policy_logprobs)
         moved[group.prompt.sample.id] = float((row[: len(then)] - then).abs().mean())
-    return moved
+    return {sample: value for part in trainer.ranks.gather(moved) for sample, value in part.items()}
 
 
 def write_skipped(

@@ -16,6 +16,7 @@ from mmrl.algorithms.algorithm import Algorithm
 from mmrl.backend.backend import TrainBackend
 from mmrl.batch import Need, Streams
 from mmrl.credit.answer_span import answer_spans
+from mmrl.ranks import ALONE, Ranks
 from mmrl.types import Prompt, RolloutGroup
 
 Rows = dict[str, Tensor]  # stream → [G, T]
@@ -33,8 +34,10 @@ class StepStreams:
         minibatches: int,
         decode: Callable[[Sequence[int]], str],
         blacken: Blacken | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self._backend = backend
+        self._ranks = ranks
         self._decode = decode
         needs = algorithm.needs
         # With a single update the old policy is the policy itself: nothing to compute (see Algorithm.loss).
@@ -51,9 +54,9 @@ class StepStreams:
         self._known: dict[str, Rows] = {}  # sample id → its group's streams
 
     def prepare(self, groups: Sequence[RolloutGroup]) -> None:
-        """Compute the streams of these groups, those that are known already apart."""
+        """Compute the streams of these groups, those that are known already apart. All ranks do it together."""
         missing = [g for g in groups if g.prompt.sample.id not in self._known]
-        if not missing:
+        if not any(self._ranks.most([len(missing)])):
             return
         streams: Rows = {}
         if self._start:
@@ -78,9 +81,19 @@ class StepStreams:
             self._known[group.prompt.sample.id] = {name: values[rows] for name, values in streams.items()}
             first = rows.stop
 
-    def assemble(self, groups: Sequence[RolloutGroup]) -> Streams:
-        """[N, T] over the rollouts of `groups` in order, T the longest of them. Rollouts may have left their group."""
-        self.prepare(groups)
+    def _tell(self) -> None:
+        """Let every rank know what any of them knows."""
+        for known in self._ranks.gather(self._known) if self._ranks.several else ():
+            self._known |= known
+
+    def assemble(self, groups: Sequence[RolloutGroup], own: Sequence[bool] | None = None) -> Streams:
+        """[N, T] over the rollouts of `groups` in order, T the longest of them. Rollouts may have left their group.
+
+        With several ranks, of all their groups; each computes what nobody knows yet of its `own`.
+        """
+        self._tell()
+        self.prepare([g for i, g in enumerate(groups) if own is None or own[i]])
+        self._tell()
         lengths = [len(r.token_ids) for g in groups for r in g.rollouts]
         laid_out: Rows = {}
         row = 0
