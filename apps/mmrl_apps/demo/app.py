@@ -21,9 +21,7 @@ _SLOT = "mm-slot"  # takes no room while it is empty
 def build(demo: Demo, *, title: str, facts: str) -> gr.Blocks:
     """The page. `facts`: one line under the title: engine, device."""
     names = [speaker.name for speaker in demo.desk.speakers]
-    page: gr.Blocks = gr.Blocks(
-        title=f"mmrl demo: {title}", analytics_enabled=False, delete_cache=(_HOUR, 4 * _HOUR)
-    )
+    page: gr.Blocks = gr.Blocks(title=f"mmrl demo: {title}", analytics_enabled=False, delete_cache=(_HOUR, 4 * _HOUR))
     with page:
         gr.HTML(fragment("demo_head.html.j2", title=title, facts=facts))
         with gr.Row(equal_height=False):

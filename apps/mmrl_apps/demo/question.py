@@ -68,6 +68,8 @@ def question_of(form: Form, media: Sequence[Media], *, example: Sample | None = 
 
     `example`: the sample the form was filled from; its answer is the gold one while question and media are its own.
     """
+    if not isinstance(form.question, str) or not isinstance(form.options, str) or not isinstance(form.kind, str):
+        raise ConfigError("The question must be text, and so must the options.")  # a browser can send anything
     text = form.question.strip()
     if not text:
         raise ConfigError("There is no question yet: write one, or choose an example.")

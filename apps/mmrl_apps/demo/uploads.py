@@ -123,10 +123,14 @@ class Uploads:
             DecodePicture(path=str(path), out=str(out), max_pixels=self.limits.pixels, deadline_seconds=seconds)
         )
         answer = self._receive(child, seconds)
-        if not isinstance(answer, Size | Refused):
-            self._drop_child()
-            return Refused(reason="corrupt image")
-        return answer
+        if isinstance(answer, Size | Refused):
+            return answer
+        late = child.process.poll() is None
+        self._drop_child()
+        out.unlink(missing_ok=True)
+        if late:
+            raise MediaError(f"{path.name} was not decoded within {seconds:g} s. Make it smaller.")
+        return Refused(reason="corrupt image")
 
     def _receive(self, child: Child, seconds: float) -> Any:
         """The next answer; None where the process was late or ended."""
