@@ -97,8 +97,8 @@ def train(trainer: Trainer, *, start: int = 0) -> int:
     """
     settings = trainer.settings
     first = trainer.ranks.first  # the rank that writes: what all compute alike is written once
-    metrics = MetricsLog(trainer.run_dir / "metrics.jsonl")
     trainer.ranks.first_does(lambda: discard_from(trainer.run_dir, start))
+    metrics = MetricsLog(trainer.run_dir / "metrics.jsonl")
     logged = read_metrics(trainer.run_dir / "metrics.jsonl") if start else []
     prompts_seen = logged[-1]["train/prompts_seen"] if logged else 0.0
     traces = TraceWriter(trainer.run_dir / "traces")
