@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 _LONGEST = 320  # pixels of a shown picture's longer side
 _FRAMES = 8  # of a list of frames or a clip, so many are shown, evenly spaced
+_DRAWN = ("box", "boxes", "point", "span", "spans")  # answer types with a place on the media
 _SECONDS = 60.0  # a sample's media may take so long
 
 _STYLE = """
@@ -128,7 +129,10 @@ def figures_of(samples: Sequence[Sample], *, workers: int = 1) -> Iterator[str]:
 
 def sample_figure(sample: Sample) -> str:
     """HTML of the media of one sample, answers drawn."""
-    return "".join(_figure(item, sample) for item in sample.media)
+    figure = "".join(_figure(item, sample) for item in sample.media)
+    if len(sample.media) > 1 and sample.answer.type in _DRAWN:
+        figure += '<p class="small">The answer is not drawn: it does not say which of these it is in.</p>'
+    return figure
 
 
 def answer_text(answer: Answer) -> str:
@@ -147,6 +151,8 @@ def _article(sample: Sample, figure: str) -> str:
             for letter, text in zip(LETTERS, sample.choices, strict=False)
         ]
         answer = f"<ol>{''.join(items)}</ol>"
+        if sample.answer.type == "choices":  # their order may be the answer
+            answer += f'<p class="right">{", ".join(sample.answer.value)}</p>'
     else:
         answer = f'<p class="right">{escape(answer_text(sample.answer))}</p>'
     notes = f'<p class="small">{escape(json.dumps(sample.metadata, ensure_ascii=False))}</p>' if sample.metadata else ""

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 64rem; padding: 0 1rem; color: #1c1c1c; }
-.plots { display: flex; flex-wrap: wrap; gap: 1rem; } table { border-collapse: collapse; margin: .5rem 0 1.5rem; }
+.plots { display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start; }
+table { border-collapse: collapse; margin: .5rem 0 1.5rem; }
 td, th { padding: .1rem .8rem .1rem 0; text-align: left; } td + td { text-align: right; } img { max-width: 30rem; }
 """
 _BARS = 20  # most bars of a plot; the rest are one bar
@@ -74,12 +75,16 @@ def _histogram(name: str, values: Mapping[float, int]) -> str:
 def _plot(name: str, draw: object, *, height: float) -> str:
     try:
         from matplotlib.figure import Figure
+        from matplotlib.ticker import AutoLocator, MaxNLocator
     except ImportError:
         raise ConfigError("the page of `stats` is drawn by matplotlib: pip install 'mmrl[data]'") from None
     figure = Figure(figsize=(5, height), layout="constrained")
     axes = figure.subplots()
     assert callable(draw)
     draw(axes)
+    for axis in (axes.xaxis, axes.yaxis):
+        if isinstance(axis.get_major_locator(), AutoLocator):  # not where labels stand
+            axis.set_major_locator(MaxNLocator(nbins=8, integer=True))
     axes.set_title(name, fontsize=10)
     axes.tick_params(labelsize=8)
     file = io.BytesIO()

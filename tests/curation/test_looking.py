@@ -1,13 +1,16 @@
 """Statistics by hand, visual tokens as the processors count them, the page of samples, the look at one row."""
 
+import base64
+import io
 import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from mmrl.curation.inspect import fields_seen, inspect_row
 from mmrl.curation.media_index import Examination
-from mmrl.curation.preview import preview_html, preview_manifest
+from mmrl.curation.preview import preview_html, preview_manifest, sample_figure
 from mmrl.curation.stats import manifest_stats, summary
 from mmrl.curation.visual_tokens import FAMILIES, clip_tokens, picture_tokens, resized, sampled_frames
 from mmrl.errors import ConfigError, DataError
@@ -99,6 +102,36 @@ def test_the_page_escapes_text_draws_answers_and_names_broken_media(tmp_path: Pa
     assert page.count('class="inside"') == 2  # of eight frames, those in the span
     assert "4 of 7 samples." in page
     assert page == preview_html(samples, title="a & b", total=7)
+
+
+@pytest.mark.parametrize(
+    ("answer", "corners"),
+    [
+        (Answer(type="box", value=(10, 20, 60, 50)), (40, 80, 240, 200)),
+        (Answer(type="box", value=(0.1, 0.25, 0.6, 0.5), space="unit"), (32, 80, 192, 160)),
+        (
+            Answer(type="boxes", value=((100, 250, 200, 500), (500, 250, 600, 750)), space="norm1000"),
+            (32, 80, 192, 240),
+        ),
+        (Answer(type="point", value=(40, 40)), (156, 156, 164, 164)),
+        (Answer(type="boxes", value=()), None),
+        (Answer(type="number", value=3), None),
+    ],
+)
+def test_answers_are_drawn_where_they_are(tmp_path: Path, answer: Answer, corners: tuple[int, ...] | None):
+    """80 × 80 pixels, shown four times as large."""
+    Image.new("RGB", (80, 80), "white").save(tmp_path / "a.png")
+    picture = Media(type="image", path=str(tmp_path / "a.png"))
+    figure = sample_figure(Sample(id="a", task="t", question="?", answer=answer, media=(picture,)))
+    content = base64.b64decode(figure.partition("base64,")[2].partition('"')[0])
+    drawn = Image.open(io.BytesIO(content)).convert("RGB").getchannel("G").point(lambda g: 255 - g)
+    found = drawn.getbbox()
+    assert (found is None) == (corners is None)
+    if found is not None and corners is not None:
+        left, top, right, bottom = found
+        assert max(abs(a - b) for a, b in zip((left, top, right - 1, bottom - 1), corners, strict=True)) <= 1
+    both = sample_figure(Sample(id="a", task="t", question="?", answer=answer, media=(picture, picture)))
+    assert ("not drawn" in both) == (answer.type != "number")
 
 
 def test_the_page_shows_what_is_asked_for_and_replaces_no_folder(tmp_path: Path):
