@@ -80,7 +80,7 @@ def damage(folder: Path) -> str | None:
     """What is wrong with a checkpoint, in words; None where every file is what was written."""
     seal = read_seal(folder)
     if seal is None:
-        return f"its {SEAL.as_posix()} is missing or unreadable"
+        return f"{SEAL.as_posix()} is missing or unreadable"
     for name, (size, digest) in seal.files.items():
         path = folder / name
         if not path.is_file():

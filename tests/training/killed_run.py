@@ -104,6 +104,17 @@ def go(config: Path, folder: Path, largest_file: int | None = None) -> None:
         sys.exit(1)
 
 
+def command(arguments: list[str], folder: Path) -> None:
+    """`mmrl` with these arguments in this process; what it says goes to `folder`/said.txt."""
+    from mmrl.cli.main import main
+
+    descriptor = os.open(folder / "said.txt", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    sys.argv = ["mmrl", *arguments]
+    sys.exit(main(arguments))
+
+
 class Said:
     """A progress whose notes another process can read."""
 

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from mmrl.training.checkpoint import Checkpoint, checkpoints
+from mmrl.training.checkpoint import checkpoints
 from mmrl.training.metrics import read_metrics, reproducible
 from mmrl.training.seal import damage
 from tests import toy
-from tests.training.killed_run import PRELOADED, STEPS, go, write_config
+from tests.training.killed_run import PRELOADED, STEPS, command, go, write_config
+from tests.training.same_checkpoint import assert_same_checkpoint
 
 KILLS = 20
 INSIDE_A_WRITE = 6  # of them while a checkpoint is being written
@@ -80,33 +80,7 @@ def assert_same_run(run_dir: Path, straight: Path) -> None:
     assert traced(run_dir) == traced(straight)
     mine, theirs = (checkpoints(folder)[-1] for folder in (run_dir, straight))
     assert mine.step == theirs.step == STEPS
-    assert mine.seal is not None
-    assert theirs.seal is not None
-    assert {**mine.seal.files, **pickled(theirs)} == theirs.seal.files  # sizes and SHA-256: weights and all else
-    for name in pickled(mine):  # the same values can be pickled in more than one way
-        assert_same(*(torch.load(c.folder / name, weights_only=True) for c in (mine, theirs)))
-
-
-def pickled(checkpoint: Checkpoint) -> dict[str, tuple[int, str]]:
-    """Optimiser, reference, sampler, adaptive parts; the random number generators."""
-    assert checkpoint.seal is not None
-    return {name: entry for name, entry in checkpoint.seal.files.items() if name.endswith(".pt")}
-
-
-def assert_same(mine: Any, theirs: Any) -> None:
-    assert type(mine) is type(theirs)
-    if isinstance(mine, torch.Tensor):
-        assert torch.equal(mine, theirs)
-    elif isinstance(mine, dict):
-        assert list(mine) == list(theirs)
-        for key in mine:
-            assert_same(mine[key], theirs[key])
-    elif isinstance(mine, list | tuple):
-        assert len(mine) == len(theirs)
-        for one, other in zip(mine, theirs, strict=True):
-            assert_same(one, other)
-    else:
-        assert mine == theirs
+    assert_same_checkpoint(mine, theirs)
 
 
 def writing(run_dir: Path) -> bool:
@@ -194,3 +168,36 @@ def test_a_limit_on_files_ends_the_run_at_its_last_good_checkpoint(
     process.join(120)
     assert process.exitcode == 0, (tmp_path / "said.txt").read_text()
     assert_same_run(tmp_path / "tiny", expected)
+
+
+@pytest.mark.slow
+def test_sigterm_exits_with_0_and_the_run_goes_on(
+    context: Any, config: Path, straight: tuple[Path, float], tmp_path: Path
+) -> None:
+    """As a scheduler sends it to take the machine back: in the loop, and before it has begun."""
+    expected, _ = straight
+    arguments = ["train", str(config), f"run.folder={tmp_path}", "--quiet"]
+    log = tmp_path / "tiny" / "metrics.jsonl"
+    for number, moment in enumerate((tmp_path / "tiny" / "config.yaml", log)):
+        process: BaseProcess = context.Process(
+            target=command, args=([*arguments, *(["--resume"] if number else [])], tmp_path)
+        )
+        process.start()
+        while process.is_alive() and not (moment.is_file() and moment.stat().st_size):
+            time.sleep(0.001)
+        process.terminate()
+        process.join(120)
+        said = (tmp_path / "said.txt").read_text()
+        assert process.exitcode == 0, said
+        assert "Ended by SIGTERM" in said
+        assert said.rstrip().endswith("--resume")
+        assert "Traceback" not in said
+    steps = len(read_metrics(log))
+    assert 0 < steps < STEPS
+    assert [found.step for found in checkpoints(tmp_path / "tiny")][-1] == steps
+    process = context.Process(target=command, args=([*arguments, "--resume"], tmp_path))
+    process.start()
+    process.join(120)
+    assert process.exitcode == 0, (tmp_path / "said.txt").read_text()
+    assert rows(tmp_path / "tiny") == rows(expected)
+    assert_same_checkpoint(checkpoints(tmp_path / "tiny")[-1], checkpoints(expected)[-1])
