@@ -5,7 +5,8 @@ Heavy imports happen inside the functions, so that reading a config or listing c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from mmrl.policy.render import Renderer
     from mmrl.rewards.runtime import RewardScorer
     from mmrl.rollout.engine import RolloutEngine, Sampling
+    from mmrl.rollout.vllm_sampler import VllmSettings
     from mmrl.training.loop import Trainer
     from mmrl.training.sft import ColdStartSettings
     from mmrl.training.tracking import Tracker
@@ -96,11 +98,99 @@ def build_renderer(config: Config, model: LoadedModel, *, run_dir: Path | None =
 
 
 def build_engine(config: Config, model: LoadedModel) -> RolloutEngine:
-    """The engine `rollout.engine` names, sampling from this very model."""
-    from mmrl.rollout.transformers_engine import TransformersEngine
+    """The engine `rollout.engine` names, sampling from this very model or, vLLM, from a copy of its weights.
+
+    To be closed after use (`close_engine`). Raises ConfigError where vLLM is wanted and not installed.
+    """
+    check_engine_is_installed(config)
+    from mmrl.policy.adapters import merged_weights
 
     device = str(next(model.policy.parameters()).device)
-    return TransformersEngine(model.policy, model.processor.tokenizer, run_seed=config.run.seed, device=device)
+    tokenizer, seed = model.processor.tokenizer, config.run.seed
+    if config.rollout.engine == "transformers":
+        from mmrl.rollout.transformers_engine import TransformersEngine
+
+        return TransformersEngine(model.policy, tokenizer, run_seed=seed, device=device)
+    settings = _vllm_settings(config, device)
+    engine: RolloutEngine
+    if config.rollout.engine == "vllm":
+        from mmrl.rollout.vllm_engine import VllmEngine, start_sampler
+
+        sampler = start_sampler(model.policy, model.processor, settings)
+        engine = VllmEngine(model.policy, tokenizer, run_seed=seed, sampler=sampler)
+    else:
+        from mmrl.rollout.server_client import Client, started_here
+        from mmrl.rollout.vllm_server_engine import ServerSettings, VllmServerEngine
+
+        servers = config.rollout.servers
+        engine = VllmServerEngine(
+            model.policy,
+            model.processor,
+            started_here(servers.start) if servers.start is not None else [Client(url) for url in servers.urls],
+            run_seed=seed,
+            vllm=settings,
+            settings=ServerSettings(
+                sync=servers.sync,
+                folder=Path(servers.folder) if servers.folder is not None else None,
+                address=servers.address,
+                start_seconds=servers.start_seconds,
+                generate_seconds=servers.generate_seconds,
+                sync_seconds=servers.sync_seconds,
+                gpus=servers.gpus,
+            ),
+        )
+    try:
+        engine.load_weights(merged_weights(model.policy.model), version=0)
+    except BaseException:
+        close_engine(engine)
+        raise
+    return engine
+
+
+def _vllm_settings(config: Config, device: str) -> VllmSettings:
+    from mmrl.rollout.vllm_sampler import VllmSettings
+
+    vllm = config.rollout.vllm
+    return VllmSettings(
+        dtype=vllm.dtype or config.backend.dtype,
+        device=device.partition(":")[0],
+        max_model_len=vllm.max_model_len,
+        max_sequences=vllm.max_sequences,
+        memory_share=vllm.memory_share,
+        cache_gib=vllm.cache_gib,
+        eager=vllm.eager,
+        sleeps=config.rollout.engine == "vllm" and device.startswith("cuda"),
+    )
+
+
+def check_engine_is_installed(config: Config) -> None:
+    """Raises ConfigError where `rollout.engine` needs vLLM on this machine and it is not there."""
+    from importlib.util import find_spec
+
+    from mmrl.rollout.vllm_sampler import INSTALL
+
+    rollout = config.rollout
+    here = rollout.engine == "vllm" or (rollout.engine == "vllm_server" and rollout.servers.start is not None)
+    if here and find_spec("vllm") is None:
+        raise ConfigError(INSTALL)
+
+
+def close_engine(engine: RolloutEngine) -> None:
+    """End what the engine holds besides the model."""
+    from mmrl.rollout.engine import Closes
+
+    if isinstance(engine, Closes):
+        engine.close()
+
+
+@contextmanager
+def open_engine(config: Config, model: LoadedModel) -> Iterator[RolloutEngine]:
+    """`build_engine`, closed at the end."""
+    engine = build_engine(config, model)
+    try:
+        yield engine
+    finally:
+        close_engine(engine)
 
 
 def build_scorer(config: Config, samples: Sequence[Sample]) -> RewardScorer:
@@ -221,7 +311,24 @@ def evaluate_policy(
     sampled: bool,
     progress: Progress,
 ) -> EvaluationResult:
-    """A model's evaluation on samples with the config's rewards."""
+    """A model's evaluation on samples with the config's rewards, by an engine of its own."""
+    with open_engine(config, model) as engine:
+        return evaluate_with(
+            config, engine, samples, scorer=scorer, renderer=renderer, sampled=sampled, progress=progress
+        )
+
+
+def evaluate_with(
+    config: Config,
+    engine: RolloutEngine,
+    samples: Sequence[Sample],
+    *,
+    scorer: RewardScorer,
+    renderer: Renderer,
+    sampled: bool,
+    progress: Progress,
+) -> EvaluationResult:
+    """The evaluation of the weights that an engine samples from."""
     from mmrl.evaluation.evaluate import evaluate
     from mmrl.policy.forms import FORMS
     from mmrl.rewards.answer import find_answer
@@ -231,7 +338,7 @@ def evaluate_policy(
         samples[: config.evaluation.limit],
         render=renderer.render,
         prepare=renderer.prepare,
-        engine=build_engine(config, model),
+        engine=engine,
         scorer=scorer,
         settings=evaluation_settings(config, sampled=sampled),
         answer_of=lambda text: find_answer(text, tag).valid,
@@ -274,10 +381,11 @@ def build_trainer(
     )
     if settings.lora is not None:
         add_adapters(model.policy, **settings.lora.model_dump(), seed=config.run.seed)
+    engine = build_engine(config, model)
 
     def evaluate() -> dict[str, float]:
-        result = evaluate_policy(
-            config, model, validation, scorer=scorer, renderer=renderer, sampled=False, progress=SilentProgress()
+        result = evaluate_with(
+            config, engine, validation, scorer=scorer, renderer=renderer, sampled=False, progress=SilentProgress()
         )
         return {f"eval/{task}_accuracy": summary.accuracy.value for task, summary in result.tasks.items()}
 
@@ -314,7 +422,7 @@ def build_trainer(
         algorithm=algorithm,
         sampler=build_sampler(config.train.sampler, train, seed=config.run.seed),
         renderer=renderer,
-        engine=build_engine(config, model),
+        engine=engine,
         scorer=scorer,
         backend=build_backend(
             config,

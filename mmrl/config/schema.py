@@ -155,8 +155,49 @@ class ColdStartConfig(Section):
     )
 
 
+class VllmConfig(Section):
+    """How much of its machine vLLM takes (engines vllm and vllm_server). See docs/rollouts.md."""
+
+    dtype: Literal["float32", "bfloat16"] | None = Field(None, description="of its weights; default: backend.dtype")
+    max_model_len: Positive | None = Field(
+        None, description="longest prompt and completion together, tokens; default: what the model's config allows"
+    )
+    max_sequences: Positive = Field(256, description="completions written at a time")
+    memory_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.4, description="of its GPU's memory: weights, keys and values; 0.9 suits a server with a GPU of its own"
+    )
+    cache_gib: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="for keys and values; default: 1 on a CPU, on a GPU what memory_share leaves"
+    )
+    eager: bool = Field(False, description="no CUDA graphs: starts sooner, decodes more slowly")
+
+
+class ServersConfig(Section):
+    """Servers behind engine vllm_server: `start` so many here, or use those at `urls` (`mmrl serve`)."""
+
+    start: Positive | None = Field(None, description="processes started on this machine, ended with the run")
+    urls: tuple[str, ...] = Field((), description="instead of start: http://host:port of servers that run already")
+    gpus: tuple[int, ...] = Field((), description="numbers of the servers' GPUs, in order; empty: those the run sees")
+    sync: Literal["group", "file"] = Field("group", description="weights over process groups, or through a file")
+    folder: str | None = Field(None, description="for that file, readable by every server; default: a temporary one")
+    address: str = Field("127.0.0.1", description="of this machine, as the servers see it")
+    start_seconds: Annotated[float, Field(gt=0)] = Field(600.0, description="most until vLLM is ready")
+    generate_seconds: Annotated[float, Field(gt=0)] = Field(600.0, description="most for a server's share of a step")
+    sync_seconds: Annotated[float, Field(gt=0)] = Field(300.0, description="most until weights are there")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> ServersConfig:
+        if (self.start is None) == (not self.urls):
+            raise ValueError("give either rollout.servers.start (how many) or rollout.servers.urls, not both")
+        return self
+
+
 class RolloutConfig(Section):
-    engine: Literal["transformers"] = "transformers"
+    engine: Literal["transformers", "vllm", "vllm_server"] = Field(
+        "transformers", description="what samples: the trained module itself, vLLM in this process, or vLLM on servers"
+    )
+    vllm: VllmConfig = VllmConfig()
+    servers: ServersConfig = Field(ServersConfig(start=1), description="for engine vllm_server")
     prompts_per_step: Positive = 16
     max_refills: Annotated[int, Field(ge=0)] = Field(
         3, description="rounds of asking further samples in place of dropped groups (broken media, filters)"
@@ -185,7 +226,7 @@ class LoraConfig(Section):
 class KeepBestConfig(Section):
     """The checkpoint that stays besides the latest ones: its step logged the best value of `metric`."""
 
-    metric: str = Field(description="as in metrics.jsonl, e.g. eval/choice_accuracy; give steps that log it a checkpoint")
+    metric: str = Field(description="as in metrics.jsonl (eval/choice_accuracy); only steps that log it count")
     best: Literal["highest", "lowest"] = "highest"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -50,10 +50,11 @@ def asking(
     `first` samples.
     """
     found, sampling, settings = settings_of(model, config, how)
-    with build.build_scorer(found, list(first)) as scorer:
+    with ExitStack() as opened:
+        scorer = opened.enter_context(build.build_scorer(found, list(first)))
         policy = build.load_policy(found, model)
         renderer = build.build_renderer(found, policy)
-        engine = build.build_engine(found, policy)
+        engine = opened.enter_context(build.open_engine(found, policy))
 
         def ask(samples: Sequence[Sample]) -> tuple[list[ScoredGroup], list[Dropped]]:
             shown = [without_media(sample) for sample in samples] if how.blind else samples

@@ -52,6 +52,7 @@ class Splits:
 
 def run_pipeline(config: Config, *, resume: bool, overwrite: bool, progress: Progress) -> PipelineResult:
     """`mmrl run`: every stage that the config has and that is not done yet, then the report."""
+    build.check_engine_is_installed(config)
     run_dir = open_run(config, resume=resume, overwrite=overwrite)
     splits = prepare_data(config, run_dir, progress)
     started = _prepare_policy(config, run_dir, splits, progress)
@@ -68,6 +69,7 @@ def run_pipeline(config: Config, *, resume: bool, overwrite: bool, progress: Pro
 
 def train_stage(config: Config, *, resume: bool, overwrite: bool, progress: Progress) -> Path:
     """`mmrl train`: the RL stage alone, from `model`. Returns the last checkpoint."""
+    build.check_engine_is_installed(config)
     run_dir = open_run(config, resume=resume, overwrite=overwrite)
     splits = prepare_data(config, run_dir, progress)
     base = prepare_model(config, run_dir)
@@ -205,6 +207,7 @@ def _train(config: Config, run_dir: Path, start_model: str, splits: Splits, prog
         finally:
             if isinstance(trainer.renderer, PreparesAhead):
                 trainer.renderer.close()
+            build.close_engine(trainer.engine)
     if done < config.train.steps:
         raise Stopped(f"{done} of {config.train.steps} steps are done and saved in {run_dir}. Go on with --resume.")
     return checkpoints(run_dir)[-1].folder

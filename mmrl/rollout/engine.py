@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from mmrl.types import Prompt, RolloutGroup
+from mmrl.types import Dropped, Prompt, RolloutGroup
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,7 +26,7 @@ class Sampling:
 
 
 class RolloutEngine(Protocol):
-    """Samples from the policy. Implementations: transformers (default), scripted (tests)."""
+    """Samples from the policy. Implementations: transformers (default), vllm, vllm_server, scripted (tests)."""
 
     def generate(
         self, prompts: Sequence[Prompt], sampling: Sampling, *, step: int, sizes: Sequence[int] | None = None
@@ -34,10 +34,37 @@ class RolloutEngine(Protocol):
         """One group per prompt, in the order of `prompts`; of `sizes` rollouts each where given, else of group_size.
 
         A rollout depends on its own seed (see `seeds.py`), the weights and the prompt, not on the batch it was
-        sampled in.
+        sampled in. Only an engine that `LosesGroups` may leave a prompt out.
         """
         ...
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]], *, version: int) -> None:
         """Sample from these weights from now on; `version` is stamped on the rollouts."""
+        ...
+
+
+@runtime_checkable
+class Rests(Protocol):
+    """An engine that can make room between uses."""
+
+    def rest(self) -> None:
+        """Nothing will be sampled for a while. The next call wakes it."""
+        ...
+
+
+@runtime_checkable
+class LosesGroups(Protocol):
+    """An engine whose `generate` may come back without some of the groups."""
+
+    def take_dropped(self) -> list[Dropped]:
+        """Which prompts have no group, and why, since the last call."""
+        ...
+
+
+@runtime_checkable
+class Closes(Protocol):
+    """An engine that holds processes or memory of its own."""
+
+    def close(self) -> None:
+        """Let go of them. It cannot be used any more."""
         ...

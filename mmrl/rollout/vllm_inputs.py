@@ -47,10 +47,9 @@ def media_features(asked: Asked, processor: Any) -> list[Any]:
 
 
 def _items(vision: VisionInputs, processor: Any) -> Any:
-    from transformers import BatchFeature
     from vllm.multimodal.inputs import MultiModalKwargsItems
 
-    data: dict[str, Any] = {}
+    data: Any = {}
     shown = vision.items()
     for kind, (patches, grids) in _NAMES.items():
         chosen = [i for i, k in enumerate(vision.kinds) if k == kind]
@@ -60,8 +59,7 @@ def _items(vision: VisionInputs, processor: Any) -> Any:
         data[grids] = torch.tensor([shown[i].grid for i in chosen])
         if kind == "video":
             data["second_per_grid_ts"] = torch.tensor([vision.seconds_per_grid[i] for i in chosen])
-    features = BatchFeature(data)
-    return MultiModalKwargsItems.from_hf_inputs(features, processor._get_mm_fields_config(features, {}))
+    return MultiModalKwargsItems.from_hf_inputs(data, processor._get_mm_fields_config(data, {}))
 
 
 def _names(vision: VisionInputs) -> list[str]:

@@ -19,8 +19,7 @@ from typing import Any, cast
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor
-from torch import distributed
+from torch import Tensor, distributed
 
 dist = cast(Any, distributed)  # what is used of it is exported at run time only
 

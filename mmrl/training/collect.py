@@ -12,7 +12,7 @@ from mmrl.algorithms.algorithm import Algorithm
 from mmrl.curriculum.foresee import foresee
 from mmrl.curriculum.sampler import BudgetSampler, PromptSampler
 from mmrl.ranks import ALONE, Ranks
-from mmrl.rollout.engine import RolloutEngine, Sampling
+from mmrl.rollout.engine import LosesGroups, RolloutEngine, Sampling
 from mmrl.training.planned import Author, asked_groups, twin_groups, with_twins
 from mmrl.training.sharing import exchange
 from mmrl.types import Dropped, Prompt, RolloutGroup, Sample, ScoredGroup
@@ -106,6 +106,7 @@ def collect(
         groups = asked_groups(ready, sizes, engine=engine, algorithm=algorithm, sampling=sampling, step=step, by=author)
         twins = twin_groups(groups, engine=engine, algorithm=algorithm, sampling=sampling, step=step)
         generated = clock()
+        lost = engine.take_dropped() if isinstance(engine, LosesGroups) else []
         if meanwhile is None:
             scored, failed = scorer.score(groups)
         else:
@@ -121,7 +122,7 @@ def collect(
             _merge(metrics, scorer.metrics())
             failed = [*failed, *unscored]
             scored = with_twins(scored, view, compared)
-        everyone = exchange(ranks, [s.id for s in samples], scored, [broken, failed], metrics)
+        everyone = exchange(ranks, [s.id for s in samples], scored, [[*broken, *lost], failed], metrics)
         _merge(out.metrics, everyone.metrics)
         out.dropped += everyone.dropped
         out.holders |= everyone.holders

@@ -29,7 +29,7 @@ from mmrl.curriculum.sampler import PromptSampler
 from mmrl.errors import RunError
 from mmrl.progress import Progress, ShowsFigures
 from mmrl.ranks import ALONE, Ranks
-from mmrl.rollout.engine import RolloutEngine, Sampling
+from mmrl.rollout.engine import Rests, RolloutEngine, Sampling
 from mmrl.traces.writer import Stream, TraceWriter
 from mmrl.training.checkpoint import last_good
 from mmrl.training.collect import Collected, Renderer, Scorer, collect
@@ -198,6 +198,8 @@ def take_step(trainer: Trainer, traces: TraceWriter, step: int) -> tuple[Collect
         ranks=trainer.ranks,
     )
     collected.kept, own_groups = place(trainer.ranks, collected.kept, collected.holders, minibatches=minibatches)
+    if isinstance(trainer.engine, Rests):
+        trainer.engine.rest()
     filtered = [drop for _, drop in collected.filtered]
     own = [group for scored in collected.scored if (group := scored.own()) is not None]
     row = rollout_metrics(own, [*collected.dropped, *filtered]) | collected.metrics | twin_metrics(collected.scored)

@@ -42,10 +42,12 @@ def asked_groups(
     left = [0 if alone else max(1, size - len(own)) for size, (alone, own) in zip(wanted, shown, strict=True)]
     asked = [i for i, count in enumerate(left) if count]
     written = engine.generate([prompts[i] for i in asked], sampling, step=step, sizes=[left[i] for i in asked])
-    rollouts = {i: group.rollouts for i, group in zip(asked, written, strict=True)}
+    rollouts = {id(group.prompt): group.rollouts for group in written}  # without those the engine lost
     groups = []
     for i, (prompt, (_, own)) in enumerate(zip(prompts, shown, strict=True)):
-        before = rollouts.get(i, ())
+        if left[i] and id(prompt) not in rollouts:
+            continue
+        before = rollouts.get(id(prompt), ())
         placed = tuple(replace(rollout, index=len(before) + n) for n, rollout in enumerate(own))
         groups.append(RolloutGroup(prompt=prompt, rollouts=(*before, *placed)))
     return groups
