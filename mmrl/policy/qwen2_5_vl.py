@@ -28,6 +28,7 @@ from mmrl.policy.qwen_tower import (
     token_embedding,
     vision_parts,
 )
+from mmrl.policy.rms_norm import RmsNorm
 from mmrl.types import Prompt
 
 
@@ -59,7 +60,7 @@ def _single(seconds: float) -> float:
 
 def prepare(model: nn.Module) -> None:
     """Replace two slow pieces of the tower by exact faster ones."""
-    quicken(model, _PatchEmbed, _Attention)
+    quicken(model, _PatchEmbed, _Attention, _Norm)
 
 
 class _PatchEmbed(LinearPatchEmbed, hf.Qwen2_5_VisionPatchEmbed):
@@ -67,6 +68,10 @@ class _PatchEmbed(LinearPatchEmbed, hf.Qwen2_5_VisionPatchEmbed):
 
 
 class _Attention(BatchedAttention, hf.Qwen2_5_VLVisionAttention):
+    pass
+
+
+class _Norm(RmsNorm, hf.Qwen2_5_VLRMSNorm):
     pass
 
 

@@ -26,6 +26,7 @@ from mmrl.policy.qwen_tower import (
     token_embedding,
     vision_parts,
 )
+from mmrl.policy.rms_norm import RmsNorm
 from mmrl.types import Prompt
 
 
@@ -42,7 +43,7 @@ def prompt_positions(prompt: Prompt, config: Any) -> Int[Tensor, "3 P"]:
 
 def prepare(model: nn.Module) -> None:
     """Replace two slow pieces of the tower by exact faster ones."""
-    quicken(model, _PatchEmbed, _Attention)
+    quicken(model, _PatchEmbed, _Attention, _Norm)
 
 
 class _PatchEmbed(LinearPatchEmbed, hf.PatchEmbed):
@@ -50,6 +51,10 @@ class _PatchEmbed(LinearPatchEmbed, hf.PatchEmbed):
 
 
 class _Attention(BatchedAttention, hf.VisionAttention):
+    pass
+
+
+class _Norm(RmsNorm, hf.Qwen2VLRMSNorm):
     pass
 
 

@@ -30,6 +30,7 @@ from mmrl.policy.qwen_tower import (
     token_embedding,
     tower_output,
 )
+from mmrl.policy.rms_norm import RmsNorm
 from mmrl.policy.spelling import ShownItem, Spelling, spell_whole
 from mmrl.types import Prompt
 
@@ -91,9 +92,9 @@ def vision_parts(model: nn.Module) -> dict[str, tuple[nn.Module, ...]]:
 def prepare(model: nn.Module) -> None:
     """Replace two slow pieces of the tower by exact faster ones."""
     if isinstance(model, hf_moe.Qwen3VLMoeForConditionalGeneration):
-        quicken(model, _MoePatchEmbed, _MoeAttention)
+        quicken(model, _MoePatchEmbed, _MoeAttention, _MoeNorm)
     else:
-        quicken(model, _PatchEmbed, _Attention)
+        quicken(model, _PatchEmbed, _Attention, _Norm)
 
 
 class _PatchEmbed(LinearPatchEmbed, hf.Qwen3VLVisionPatchEmbed):
@@ -104,11 +105,19 @@ class _Attention(BatchedAttention, hf.Qwen3VLVisionAttention):
     pass
 
 
+class _Norm(RmsNorm, hf.Qwen3VLTextRMSNorm):
+    pass
+
+
 class _MoePatchEmbed(LinearPatchEmbed, hf_moe.Qwen3VLMoeVisionPatchEmbed):
     pass
 
 
 class _MoeAttention(BatchedAttention, hf_moe.Qwen3VLMoeVisionAttention):
+    pass
+
+
+class _MoeNorm(RmsNorm, hf_moe.Qwen3VLMoeTextRMSNorm):
     pass
 
 

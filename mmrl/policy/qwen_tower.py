@@ -1,7 +1,8 @@
-"""What the vision towers of the Qwen families share: two slow pieces made fast, and how the model is put together.
+"""What the vision towers of the Qwen families share: slow pieces made fast, and how the model is put together.
 
 transformers runs the patch embedding as a Conv3d whose stride equals its kernel, and attention as a Python loop over
 pictures, frames or windows. The first is a matrix product; of the second, all stretches of equal length are one batch.
+Rotations and norms (`rms_norm.py`) have their derivatives written out.
 Same parameters, same names, same numbers (`tests/policy/test_exactness.py`).
 """
 
@@ -14,9 +15,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers.models.qwen2_vl.modeling_qwen2_vl import apply_rotary_pos_emb_vision
 
 from mmrl.policy.family import Grid
+from mmrl.policy.rms_norm import RmsNorm
 
 
 class LinearPatchEmbed(nn.Module):
@@ -50,8 +51,9 @@ class BatchedAttention(nn.Module):
         """[S, D] → [S, D]; stretch i is `cu_seqlens[i]` to `cu_seqlens[i + 1]` and attends to itself."""
         assert position_embeddings is not None  # the towers always pass them
         length = hidden_states.shape[0]
-        q, k, v = self.qkv(hidden_states).reshape(length, 3, self.num_heads, -1).permute(1, 0, 2, 3).unbind(0)
-        q, k = apply_rotary_pos_emb_vision(q, k, *position_embeddings)
+        q, k, v = self.qkv(hidden_states).reshape(length, 3, self.num_heads, -1).unbind(1)
+        cos, sin = (x.unsqueeze(-2).float() for x in position_embeddings)
+        q, k = (_Rotated.apply(x, cos, sin) for x in (q, k))
         sizes = (cu_seqlens[1:] - cu_seqlens[:-1]).tolist()
         if len(set(sizes)) == 1:
             whole: Tensor = self.proj(_attend(q, k, v, len(sizes), self.scaling).reshape(length, -1))
@@ -68,12 +70,47 @@ class BatchedAttention(nn.Module):
         return projected
 
 
-def quicken(model: nn.Module, patch_embed: type[nn.Module], attention: type[nn.Module]) -> None:
-    """Give the tower's patch embedding and attention modules these classes; parameters and their names stay."""
+class _Rotated(torch.autograd.Function):
+    """Rotary embedding of [S, heads, dim] by cos, sin [S, 1, dim], both halves of which are equal (arXiv:2104.09864).
+
+    A rotation: backward turns the other way. Autograd through transformers' function makes five tensors per call.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        return _turned(x, cos, sin, 1.0)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        cos, sin = ctx.saved_tensors
+        return _turned(gradients[0], cos, sin, -1.0), None, None
+
+
+def _turned(x: Tensor, cos: Tensor, sin: Tensor, way: float) -> Tensor:
+    half = x.shape[-1] // 2
+    single = x.float()
+    out = single * cos
+    out[..., :half].addcmul_(single[..., half:], sin[..., :half], value=-way)
+    out[..., half:].addcmul_(single[..., :half], sin[..., :half], value=way)
+    return out.to(x.dtype)
+
+
+def quicken(
+    model: nn.Module, patch_embed: type[nn.Module], attention: type[nn.Module], norm: type[RmsNorm] | None = None
+) -> None:
+    """Give the tower's patch embedding and attention modules, and every norm of the class that `norm` extends, these
+    classes; parameters and their names stay.
+    """
     tower = cast(Any, model).model.visual
     tower.patch_embed.__class__ = patch_embed
     for block in tower.blocks:
         block.attn.__class__ = attention
+    if norm is not None:
+        slow = norm.__bases__[1]
+        for module in model.modules():
+            if type(module) is slow:
+                module.__class__ = cast(type[nn.Module], norm)
 
 
 def encode_vision(

@@ -101,8 +101,8 @@ class SharedPrefixCache:
             table[self._slot] = query
         by_prompt = table.view(prompts, self._most, heads, -1, width).transpose(1, 2)
         by_prompt = by_prompt.flatten(2, 3)  # [P, heads, M·r, d]
-        shared, shared_sum = attention_and_log_sum(by_prompt, prefix_keys, prefix_values, self._bias, scale, many=True)
-        own, own_sum = attention_and_log_sum(query, keys, values, None, scale, many=False)  # [N, heads, r, d]
+        shared, shared_sum = attention_and_log_sum(by_prompt, prefix_keys, prefix_values, self._bias, scale)
+        own, own_sum = attention_and_log_sum(query, keys, values, None, scale)  # [N, heads, r, d]
         shared, shared_sum = self._by_branch(shared), self._by_branch(shared_sum[..., None])
         joined: Tensor = torch.lerp(own, shared, torch.sigmoid(shared_sum - own_sum[..., None]).to(own.dtype))
         return joined.reshape(branches, 1, all_heads, width)
@@ -126,14 +126,14 @@ class SharedPrefixCache:
 
 
 def attention_and_log_sum(
-    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale: float, *, many: bool
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor]:
     """softmax(q·k·scale + bias)·v [B, h, n, d] and the logarithm of its denominator [B, h, n]; no gradient.
 
-    With `many` keys torch's CPU kernel computes both, twice as fast as what is written out here; for a few it is the
-    slower one. It is called by its operator name, because the public function returns only the output.
+    torch's CPU kernel computes both; it is called by its operator name, because the public function returns only the
+    output.
     """
-    if many and query.device.type == "cpu":
+    if query.device.type == "cpu":
         out, log_sum = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
             query, key, value, 0.0, False, attn_mask=bias, scale=scale
         )
