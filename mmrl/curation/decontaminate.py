@@ -23,7 +23,7 @@ from mmrl.curation.near_text import BANDS, overlap
 from mmrl.curation.report import Report
 from mmrl.curation.scan import Scan, mixed
 from mmrl.curation.transfer import Verdict, transfer, verdict_of
-from mmrl.errors import ConfigError
+from mmrl.errors import ConfigError, DataError
 from mmrl.progress import Progress, SilentProgress
 
 REASONS = ("media of the evaluation set", "question of the evaluation set", "question like one of the evaluation set")
@@ -70,6 +70,7 @@ def decontaminate_manifest(
         output[rows], other[rows], reason[rows] = -1, met[rows], 2 + why
 
     held = scan.sound & (scan.file > 0)
+    _refuse_unreadable(scan, held)
     leave(_media_met(scan, named, held), MEDIA)
     asked = (scan.column("files") == 0) | (words.when == "always")
     leave(_first_with(scan.column("question"), ours & asked, held & asked), QUESTION)
@@ -131,6 +132,17 @@ def _like(scan: Scan, ours: NDArray[np.bool_], held: NDArray[np.bool_], threshol
         alike = (one for one in sorted(others) if overlap(question, scan.sample(one).question) >= threshold)
         met[row] = next(alike, -1)
     return met
+
+
+def _refuse_unreadable(scan: Scan, held: NDArray[np.bool_]) -> None:
+    """A DataError for an evaluation set without any sound row: nothing would be compared with it."""
+    sound = set(scan.file[held].tolist())
+    for number, path in enumerate(scan.files):
+        if number > 0 and number not in sound:
+            raise DataError(
+                f"the evaluation set {path} has no sound row, so that nothing can be compared with it. "
+                f"See: mmrl data validate {path}"
+            )
 
 
 def _unusable(scan: Scan, named: NamedRows, held: NDArray[np.bool_]) -> tuple[str, ...]:

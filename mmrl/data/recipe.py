@@ -200,7 +200,8 @@ def _portion(count: int, weights: Mapping[str, float], name: str) -> int:
 
 
 def _stage(staging: Staging, part: str, source: Source, filters: Filters, progress: Progress) -> None:
-    with progress.task(f"rows of {part}" if part else "rows", source.total) as task:
+    total = source.total if isinstance(source.total, int) else source.total()
+    with progress.task(f"rows of {part}" if part else "rows", total) as task:
         for row in source.rows:
             refused = row if isinstance(row, Dropped) else filters.refusal(row)
             if refused is not None:

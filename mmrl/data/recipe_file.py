@@ -33,6 +33,7 @@ from mmrl.errors import ConfigError, unknown_name
 
 _Word = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
 _Share = Annotated[int, Field(gt=0)] | Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_SHARE_KINDS = ("constrained-int", "constrained-float")  # pydantic's names of what a share may be
 _SUFFIXES = (".yaml", ".yml")
 _NO_BUILDER = "builder is missing; every recipe needs it, or several `sources`"
 _COUNT = "n_"  # `n_train=500` sets splits.train
@@ -249,7 +250,13 @@ def _sentences(path: Path, error: ValidationError, prefix: str, known: Iterable[
     """All that pydantic found, one line each, with a guess for keys nobody knows."""
     lines = []
     for found in error.errors():
-        key = prefix + ".".join(str(part) for part in found["loc"] if part != "[key]")
+        parts = [str(part) for part in found["loc"] if part != "[key]"]
+        if parts and parts[-1] in _SHARE_KINDS:
+            if parts[-1] == _SHARE_KINDS[0]:  # said once, not for each kind of number that it is not
+                at = prefix + ".".join(parts[:-1])
+                lines.append(f"{at} is {found['input']!r}; give a count or a share above 0")
+            continue
+        key = prefix + ".".join(parts)
         if found["type"] == "extra_forbidden":
             lines.append(f"{key}: {unknown_name('key', str(found['loc'][-1]), known)}")
         elif found["type"] == "missing":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -40,7 +40,7 @@ class Source:
     """What a builder found."""
 
     rows: Iterator[Draft | Dropped]  # a Dropped has the row's key as its sample_id
-    total: int  # how many rows will come, as far as that is known beforehand; progress alone uses it
+    total: int | Callable[[], int]  # how many rows will come, as far as is known, or who asks; progress alone uses it
     inputs: Mapping[str, str]  # file read → SHA-256 of its content; hub name → the revision that was asked for
     hash_media: bool = True  # the content of media that rows refer to goes into `media.jsonl`; False: sizes alone
     commits: Mapping[str, str] = field(default_factory=dict)  # hub name → commit; filled while the rows come

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from mmrl.curation.decontaminate import decontaminate_manifest
 from mmrl.curation.dedup import dedup_manifests
 from mmrl.curation.filter import filter_manifest
 from mmrl.curation.media_names import MediaMatch
@@ -173,6 +174,16 @@ def test_dedup_across_splits_keeps_the_manifest_that_is_named_first(tmp_path: Pa
     assert ids(tmp_path / "out" / "train.jsonl") == ["r3", "r4"]
     assert report.dropped == {"duplicate across splits": 2}
     assert "'t1' (test.jsonl:1)" in read(tmp_path / "out" / "dropped.jsonl")[0]["detail"]
+
+
+def test_an_evaluation_set_that_cannot_be_read_is_refused(tmp_path: Path):
+    path, empty = write(tmp_path / "a.jsonl", [row("1")]), write(tmp_path / "test.jsonl", ["{", "[]"])
+    sound = write(tmp_path / "sound.jsonl", [row("2", question="Something else?"), "{"])
+    with pytest.raises(DataError, match=r"test\.jsonl has no sound row, so that nothing can be compared"):
+        decontaminate_manifest(path, [sound, empty], tmp_path / "out.jsonl", match=BY_PATH)
+    assert not (tmp_path / "out.jsonl").exists()
+    report = decontaminate_manifest(path, [sound], tmp_path / "out.jsonl", match=BY_PATH)
+    assert report.notes == ("1 row(s) of the evaluation sets are defective: not compared with.",)
 
 
 def test_the_media_index_spares_the_second_verb_the_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

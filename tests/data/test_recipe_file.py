@@ -70,7 +70,7 @@ def test_options_are_completed_with_the_builders_defaults(tmp_path):
         (SOUND + "sead: 3\n", "unknown key 'sead'. Did you mean 'seed'?"),
         (SOUND.replace("digits", "digit"), "unknown builder 'digit'. Did you mean 'digits'?"),
         (SOUND.replace("mine", "My Set"), "name: String should match pattern"),
-        (SOUND.replace("train: 8", "train: 0"), "splits.train"),
+        (SOUND.replace("train: 8", "train: 0"), "splits.train is 0; give a count or a share above 0"),
         (SOUND.replace("train", "dropped"), "no split can be named 'dropped'"),
         (SOUND.replace("{train: 8, test: 2}", "{}"), "splits: "),
         (SOUND + "options: {sizes: 3}\n", "options.sizes: unknown key 'sizes'. Did you mean 'size'?"),

@@ -28,7 +28,7 @@ from mmrl.data.formats.row import ManifestRow, Unfit
 from mmrl.data.lock import file_digest
 from mmrl.data.media_paths import media_paths
 from mmrl.data.readers.files import count_rows, read_rows
-from mmrl.data.readers.tables import hub_commit, hub_length, hub_rows
+from mmrl.data.readers.tables import hub_card, hub_rows
 from mmrl.data.source import Draft, NewFile, Source
 from mmrl.errors import DataError, unknown_name
 from mmrl.types import Dropped, Sample
@@ -89,7 +89,7 @@ def build_converted(options: ConvertedOptions, *, seed: int) -> Source:
         commits: dict[str, str] = {}
         return Source(
             rows=_hub(options, hub, root, None if inputs else commits),
-            total=sum(hub_length(hub.name, config=hub.config, split=theirs) for theirs in hub.splits.values()),
+            total=lambda: _hub_length(hub),
             inputs=inputs or by_name,
             commits=commits,
             hash_media=options.media_hashes == "content",
@@ -155,12 +155,17 @@ def _file(options: ConvertedOptions, root: Path, split: str | None, path: Path) 
     yield from _drafts(options, read_rows(path), path.relative_to(root).as_posix(), split, media)
 
 
+def _hub_length(hub: HubOptions) -> int:
+    rows = hub_card(hub.name, hub.config, hub.revision).rows
+    return sum(rows.get(theirs, 0) for theirs in hub.splits.values())
+
+
 def _hub(
     options: ConvertedOptions, hub: HubOptions, root: Path, commits: dict[str, str] | None
 ) -> Iterator[Draft | Dropped]:
     """commits: where to note the commit whose rows are read; None: the data set is a local folder."""
     revision = hub.revision
-    if commits is not None and (commit := hub_commit(hub.name, hub.config, hub.revision)):
+    if commits is not None and (commit := hub_card(hub.name, hub.config, hub.revision).commit):
         revision = commits[hub.name] = commit  # all splits from one commit, whatever is pushed meanwhile
     for split, theirs in hub.splits.items():
         rows = hub_rows(hub.name, config=hub.config, split=theirs, revision=revision)

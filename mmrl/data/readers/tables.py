@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from mmrl.errors import DataError
 
 _BATCH = 64  # rows that are held at a time: each may hold a picture
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubCard:
+    """What is known of a data set before its rows are read."""
+
+    rows: Mapping[str, int]  # of its splits, as far as the card says so
+    commit: str | None  # that its name stands for now
 
 
 def table_rows(path: Path) -> Iterator[tuple[int, Any]]:
@@ -36,26 +46,19 @@ def parquet_length(path: Path) -> int:
         return 0
 
 
-def hub_length(name: str, *, config: str | None, split: str) -> int:
-    """Rows of a data set as far as its card says so; 0 where it does not, or cannot be asked."""
+@lru_cache(maxsize=8)
+def hub_card(name: str, config: str | None, revision: str | None) -> HubCard:
+    """What the hub, or a folder's card, says beforehand; nothing where it cannot be asked."""
     try:
         import datasets  # type: ignore[import-untyped]
 
-        info = datasets.load_dataset_builder(name, config).info
-        return int(info.splits[split].num_examples)
-    except Exception:  # no network, no card, no such split: the reader of the rows says what is wrong
-        return 0
-
-
-def hub_commit(name: str, config: str | None, revision: str | None) -> str | None:
-    """The commit that a hub name stands for now; None where the hub cannot be asked."""
-    try:
-        import datasets
-
-        found = str(datasets.load_dataset_builder(name, config, revision=revision).hash)
+        builder = datasets.load_dataset_builder(name, config, revision=revision)
+        rows = {split: int(info.num_examples) for split, info in (builder.info.splits or {}).items()}
+        found = str(builder.hash)
     except Exception:  # no network, no such name: the reader of the rows says what is wrong, or has a cache
-        return None
-    return found if re.fullmatch(r"[0-9a-f]{40}", found) else None  # a cache's own name is no commit
+        return HubCard(rows={}, commit=None)
+    is_commit = re.fullmatch(r"[0-9a-f]{40}", found)  # a cache has names of its own
+    return HubCard(rows=rows, commit=found if is_commit else None)
 
 
 def hub_rows(name: str, *, config: str | None, split: str, revision: str | None) -> Iterator[tuple[int, Any]]:
