@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mmrl.policy.adapters import has_adapters
@@ -24,6 +24,7 @@ from mmrl.rollout.completions import Written, banned_ids, end_ids, rollout_group
 from mmrl.rollout.engine import Sampling
 from mmrl.rollout.sampling import draw, sampled_distribution
 from mmrl.rollout.seeds import rollout_seed, uniforms
+from mmrl.rollout.threads import step_operations, threads_for
 from mmrl.types import Prompt, Rollout, RolloutGroup
 
 COMPACT_BELOW = 0.9  # rows are dropped from the batch when fewer than this share of them are unfinished
@@ -129,11 +130,25 @@ class TransformersEngine:
             for i in range(size)
         ]
         cache, logits, following = self._prefill(prompts, counts, sampling)
-        tokens = _Decoded(len(seeds), sampling.max_tokens, self._device)
         numbers = torch.stack([torch.from_numpy(uniforms(seed, sampling.max_tokens)) for seed in seeds])
-        numbers = numbers.to(self._device)  # [N, max_tokens]
-        rows = torch.arange(len(seeds), device=self._device)  # rollouts still being written
-        active = torch.ones(len(seeds), dtype=torch.bool, device=self._device)  # of `rows`
+        longest = max(len(prompt.token_ids) for prompt in prompts) + sampling.max_tokens
+        with threads_for(step_operations(self._policy.config, rollouts=len(seeds), keys=longest), self._device):
+            tokens = self._decode(cache, logits, following, numbers.to(self._device), sampling, watch)
+        return self._groups(prompts, counts, tokens, seeds, sampling)
+
+    def _decode(
+        self,
+        cache: SharedPrefixCache | RowCache,
+        logits: Float[Tensor, "N V"],
+        following: Int[Tensor, " N"],
+        numbers: Float[Tensor, "N max_tokens"],
+        sampling: Sampling,
+        watch: Callable[[int, Sequence[int]], None] | None,
+    ) -> _Decoded:
+        """Token after token, from the first one's logits and the positions that come next."""
+        tokens = _Decoded(len(logits), sampling.max_tokens, self._device)
+        rows = torch.arange(len(logits), device=self._device)  # rollouts still being written
+        active = torch.ones(len(logits), dtype=torch.bool, device=self._device)  # of `rows`
         for t in range(sampling.max_tokens):
             behavior = sampled_distribution(logits, sampling, self._banned)
             chosen = draw(behavior, numbers[rows, t], greedy=sampling.temperature == 0)
@@ -160,7 +175,7 @@ class TransformersEngine:
                 cache=cache,
             )
             logits = self._policy.logits(hidden[:, 0])
-        return self._groups(prompts, counts, tokens, seeds, sampling)
+        return tokens
 
     def _prefill(
         self, prompts: Sequence[Prompt], counts: Sequence[int], sampling: Sampling
