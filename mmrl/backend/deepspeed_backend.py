@@ -415,7 +415,8 @@ class _Outputs(nn.Module):
         self.policy = policy
 
     def forward(self, packed: PackedBatch, **options: Any) -> tuple[Tensor, ...]:
-        out = self.policy(packed, **options)
+        # Not called but run: DeepSpeed's hooks cannot take a dataclass apart, and the policy itself has no parameters.
+        out = self.policy.forward(packed, **options)
         return tuple(value for value in (out.logprobs, out.entropy, out.disagreement) if value is not None)
 
 

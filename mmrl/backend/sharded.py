@@ -28,7 +28,7 @@ def gathered(
         if not sharded:
             yield bucket
             continue
-        from deepspeed.zero import GatheredParameters
+        from deepspeed.runtime.zero import GatheredParameters
 
         with GatheredParameters(list({id(p): p for thing in bucket for p in sources(thing)}.values())):
             yield bucket
@@ -108,7 +108,7 @@ class Shards:
 
     def _load_values(self, values: Mapping[str, Tensor]) -> None:
         from deepspeed.utils import safe_set_full_fp32_param
-        from deepspeed.zero import GatheredParameters
+        from deepspeed.runtime.zero import GatheredParameters
 
         for name, parameter in self._trainable:
             if name not in values:
