@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from mmrl import __version__
+from mmrl.cli import app as app_pages
 from mmrl.cli import config, data, explain, export, generate, model, rewards, run, score, sft, train
 from mmrl.cli.eval import evaluate
 from mmrl.cli.list import list_names
@@ -36,6 +37,7 @@ GROUPS: dict[str, typer.Typer] = {
     "rewards": rewards.app,
     "config": config.app,
     "model": model.app,
+    "app": app_pages.app,
 }
 
 # For this process and its children; a variable that is set already stays.

@@ -156,7 +156,7 @@ def _group(record: Json) -> TraceGroup:
     dropped = Dropped(**record["dropped"]) if record["dropped"] else None
     return TraceGroup(
         step=record["step"],
-        sample=_sample(record["sample"]),
+        sample=decode_sample(record["sample"]),
         prompt_text=prompt["text"],
         prompt_tokens=prompt["tokens"],
         views=views,
@@ -173,7 +173,8 @@ def _drop(record: Json) -> TraceDrop:
     return TraceDrop(step=record["step"], dropped=Dropped(**record["dropped"]))
 
 
-def _sample(record: Json) -> Sample:
+def decode_sample(record: Json) -> Sample:
+    """The sample of a group's line. Raises as `decode` does."""
     answer = record["answer"]
     return Sample(
         id=record["id"],

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Dialog, Page, Request
 
 ROOT = Path(__file__).parents[2]
 FLAGS = (
@@ -57,14 +57,18 @@ def page(chromium: Browser) -> Iterator[Page]:
     tab = context.new_page()
     trouble: list[str] = []
     tab.on("pageerror", lambda error: trouble.append(f"script error: {error}"))
-    tab.on("dialog", lambda dialog: (trouble.append(f"a dialog opened: {dialog.message}"), dialog.dismiss()))
 
-    def asked(request: object) -> None:
-        url = str(getattr(request, "url", ""))
+    def opened(dialog: Dialog) -> None:
+        trouble.append(f"a dialog opened: {dialog.message}")
+        dialog.dismiss()
+
+    def asked(request: Request) -> None:
+        url = request.url
         own = url.startswith(("http://127.0.0.1", "ws://127.0.0.1", "data:", "blob:"))
         if not own and not any(part in url for part in _HARMLESS):
             trouble.append(f"the page asked {url}")
 
+    tab.on("dialog", opened)
     tab.on("request", asked)
     yield tab
     context.close()

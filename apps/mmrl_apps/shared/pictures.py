@@ -40,7 +40,7 @@ class Shown:
     height: int
     small: bool  # enlarge it, pixel by pixel
     seconds: float | None = None  # the frame's time
-    note: str = ""  # "frame 3 of the 8 seen"
+    note: str = ""  # "3 of 8"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +147,7 @@ def _frame(file: Shown, seconds: float, place: int, count: int) -> Shown:
         height=file.height,
         small=file.small,
         seconds=seconds,
-        note=f"frame {place + 1} of {count}",
+        note=f"{place + 1} of {count}",
     )
 
 

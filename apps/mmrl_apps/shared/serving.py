@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,8 +49,10 @@ def read_password(file: Path | None) -> str:
     return first
 
 
-def serve(page: gr.Blocks, how: Serving, *, wait: bool = True) -> str:
-    """Launch; returns the address, after the page was closed (Ctrl-C) where `wait` is set."""
+def serve(
+    page: gr.Blocks, how: Serving, *, wait: bool = True, announce: Callable[[str], None] = lambda address: None
+) -> str:
+    """Launch; returns the address, with `wait` after Ctrl-C. `announce` hears it as soon as the page can be opened."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     login = None
     if how.password:
@@ -66,7 +69,7 @@ def serve(page: gr.Blocks, how: Serving, *, wait: bool = True) -> str:
             share=how.share,
             inbrowser=how.open_browser,
             auth=login,
-            auth_message="This page asks for the name and password that it was started with." if login else None,
+            auth_message="This page asks for the name and password that it was started with." if how.password else None,
             max_file_size=how.largest_upload,
             allowed_paths=[],
             quiet=True,
@@ -86,6 +89,7 @@ def serve(page: gr.Blocks, how: Serving, *, wait: bool = True) -> str:
         raise ConfigError(
             f"the page cannot be put on {how.host}:{how.port or 7860} ({error}); try another --port."
         ) from error
+    announce(str(address))
     if wait:
         page.block_thread()
     return str(address)
