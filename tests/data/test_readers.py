@@ -6,11 +6,13 @@ import json
 import tarfile
 
 import pytest
+from PIL import Image
 
 from mmrl.data.formats.row import Unfit, auto_answer, media_of, relative_path
 from mmrl.data.readers import files as reader
 from mmrl.data.readers.files import count_rows, read_rows
 from mmrl.data.readers.tables import hub_rows
+from mmrl.data.recipe import build_recipe
 from mmrl.errors import DataError
 
 
@@ -113,6 +115,35 @@ def test_a_bad_member_costs_its_row_and_a_cut_shard_is_an_error(tmp_path):
     path.write_bytes(path.read_bytes()[:3000])
     with pytest.raises(DataError, match="cannot be read after row"):
         rows(path)
+
+
+def test_no_member_of_a_shard_reaches_outside(tmp_path):
+    """Names that climb are keys, links are no members; what is built lies in its folder under names of its own."""
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    picture = io.BytesIO()
+    Image.new("RGB", (30, 20)).save(picture, format="PNG")
+    with tarfile.open(theirs / "s.tar", "w") as file:
+        for name, content in (
+            ("../../evil.png", picture.getvalue()),
+            ("../../evil.json", b'{"question": "What?", "answer": "3"}'),
+            ("/etc/evil.json", b'{"question": "What?", "answer": "3", "image": "../secret.png"}'),
+        ):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            file.addfile(member, io.BytesIO(content))
+        link = tarfile.TarInfo("linked.png")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        file.addfile(link)
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(
+        "name: mine\nbuilder: converted\nsplits: {train: 1}\n"
+        f"options: {{format: columns, root: {theirs}, files: ['*.tar']}}\n"
+    )
+    report = build_recipe(recipe, tmp_path / "ours")
+    assert report.dropped == {"path leaves the media folder": 1}
+    assert {path.name for path in tmp_path.rglob("*.png")} == {"mine-train-0000.png"}
+    assert not any(tmp_path.parent.glob("evil*"))
 
 
 def test_folders_with_classes_and_with_metadata(tmp_path):

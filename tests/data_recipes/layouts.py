@@ -132,8 +132,8 @@ def _vsi_rows() -> list[dict[str, Any]]:
 
 
 def vsi_bench(folder: Path) -> list[str]:
-    import pyarrow  # type: ignore[import-untyped]
-    import pyarrow.parquet  # type: ignore[import-untyped]
+    import pyarrow
+    import pyarrow.parquet
 
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(_vsi_rows()), folder / "test-00000-of-00001.parquet")
     files(folder, ["scannet/scene0001_00.mp4", "arkitscenes/4711.mp4", "arkitscenes/4712.mp4"])

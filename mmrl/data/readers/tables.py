@@ -38,7 +38,7 @@ def table_rows(path: Path) -> Iterator[tuple[int, Any]]:
 
 def parquet_length(path: Path) -> int:
     """Rows of a Parquet file by its footer; 0 where it has none."""
-    import pyarrow.parquet as parquet  # type: ignore[import-untyped]
+    import pyarrow.parquet as parquet
 
     try:
         return int(parquet.ParquetFile(path).metadata.num_rows)

@@ -2,6 +2,10 @@
 
 `cat.000.jpg`, `cat.000.json` are the fields `000.jpg` and `000.json` of the row `cat`. Fields whose last suffix is json
 are read, txt and cls become text, pictures and clips stay bytes. Every row has `__key__`, the name with its folder.
+
+Nothing is unpacked: a member's name is a key and never a path, links and devices are passed over, so no archive can
+write or reach outside. Python's tarfile reads a shard as a stream; the library webdataset, whose layout this is, adds
+shuffling, caches and remote shards for training loops, which building a manifest once, in order, has no use for.
 """
 
 from __future__ import annotations
