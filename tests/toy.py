@@ -26,6 +26,7 @@ from mmrl.types import (
 
 if TYPE_CHECKING:
     from mmrl.policy.load import LoadedModel as LoadedModel
+    from mmrl.rollout.vllm_sampler import VllmSettings
 
 
 def noise_pictures(
@@ -112,3 +113,10 @@ def scored_lengths(id_: str, totals: Sequence[float], lengths: Sequence[int]) ->
     first = zlib.crc32(id_.encode())
     rollouts = tuple(replace(rollout([30 + i] * n, index=i), seed=first + i) for i, n in enumerate(lengths))
     return scored(RolloutGroup(prompt=text_prompt(id_), rollouts=rollouts), totals)
+
+
+def vllm_settings() -> VllmSettings:
+    """Small enough to stand beside other tests."""
+    from mmrl.rollout.vllm_sampler import VllmSettings
+
+    return VllmSettings(max_model_len=2048, cache_gib=0.25)

@@ -7,6 +7,7 @@ code. vLLM itself is imported when a sampler is made.
 from __future__ import annotations
 
 import gc
+import json
 import math
 import os
 import random
@@ -247,6 +248,10 @@ def _start(folder: Path, settings: VllmSettings) -> Any:
         "disable_log_stats": True,
         "seed": 0,
     }
+    if on_cpu:
+        # A prompt that is prefilled in pieces has its generator put back between them, which a CPU's cannot do.
+        length = settings.max_model_len or _longest(folder)
+        options |= {"enable_chunked_prefill": False, "max_model_len": length, "max_num_batched_tokens": length}
     known = {name: value for name, value in options.items() if name in EngineArgs.__dataclass_fields__}
     threads, set_threads = torch.get_num_threads(), torch.set_num_threads
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
@@ -259,3 +264,9 @@ def _start(folder: Path, settings: VllmSettings) -> Any:
         torch.set_num_threads = set_threads
         torch.set_num_threads(threads)
     return engine
+
+
+def _longest(folder: Path) -> int:
+    """Tokens the model's config allows."""
+    config = json.loads((folder / "config.json").read_text())
+    return int(config.get("text_config", config)["max_position_embeddings"])
