@@ -16,7 +16,6 @@ from mmrl_apps.demo.question import Form, question_of
 from mmrl_apps.demo.reading import parts
 from PIL import Image
 
-from mmrl.errors import ConfigError
 from mmrl.policy.render import Renderer
 from mmrl.rollout.engine import Sampling
 from mmrl.rollout.scripted_engine import ScriptedEngine
@@ -51,6 +50,7 @@ def test_reasoning_and_answer_come_apart_and_the_box_is_drawn_in_the_picture_s_p
     assert (pane.reasoning, pane.answer, pane.note, pane.samples) == ("It is on the left.", "[10, 20, 30, 40]", "", "")
     assert page.drawing is not None
     assert 'viewBox="0 0 80 60"' in page.drawing
+    assert "cat.png, 80 × 60" in page.drawing, "under the name it was uploaded with"
     assert re.search(r'<rect x="10\.0" y="20\.0" width="20\.0" height="20\.0"', page.drawing)
     assert "scripted has answered" in page.status
 
@@ -306,6 +306,7 @@ def test_a_file_that_is_refused_is_said_and_not_asked_about(tmp_path: Path, pict
         ("<think>so</think><answer>4</answer>", True, "so", "4"),
         ("1 < 2", False, "1 < 2", ""),
         ("just text", True, "just text", ""),
+        ("<think>so</think><answer>[1, 2", True, "so", "[1, 2"),
     ],
 )
 def test_parts_of_an_unfinished_completion(text: str, finished: bool, reasoning: str, answer: str) -> None:
@@ -370,8 +371,21 @@ def test_the_prompt_asks_for_the_kind_of_answer(tiny_model: toy.LoadedModel) -> 
     assert isinstance(question.sampling, Sampling)
 
 
-def test_an_unknown_engine_is_said_plainly(tiny_folder: Path) -> None:
+def test_an_answer_that_was_cut_is_shown_and_neither_counted_nor_drawn(tmp_path: Path, picture: Path) -> None:
+    demo = demo_of(tmp_path, scripted(lambda sample, index: BOXED[:-3]))
+    page = last(demo, Form(question="Where?", kind="A box", samples=2, temperature=1.0), [picture])
+    assert page.panes[0].answer.startswith("[10, 20, 30, 40]")
+    assert "no complete <answer>" in page.panes[0].note
+    assert "none gave an answer that counts" in page.panes[0].samples
+    assert "<rect" not in (page.drawing or "")
+
+
+def test_models_outside_of_a_run_are_asked_for_reasoning_and_answer(tiny_folder: Path) -> None:
     from mmrl_apps.demo.models import Named, open_models
 
-    with pytest.raises(ConfigError, match="--engine nosuch: this version of mmrl has no such engine"):
-        open_models([Named(given="tiny", path=str(tiny_folder))], engine="nosuch")
+    with open_models([Named(given="tiny", path=str(tiny_folder))]) as opened:
+        assert (opened.run, opened.device, opened.speakers[0].answer_tag) == (None, "cpu", "answer")
+    with open_models([Named(given="tiny", path=str(tiny_folder))], mode="vanilla") as opened:
+        assert opened.speakers[0].answer_tag == ""
+        [prompt], _ = opened.speakers[0].renderer.render([question_of(Form(question="Who?"), []).sample])
+        assert "and nothing else" in prompt.text

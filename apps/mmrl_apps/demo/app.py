@@ -30,13 +30,16 @@ def build(demo: Demo, *, title: str, facts: str) -> gr.Blocks:
                 seen = gr.HTML(panes.nothing_shown(), elem_id="mm-seen")
                 question = gr.Textbox(
                     label="Question",
+                    value="",
                     lines=3,
                     max_length=LONGEST_QUESTION,
                     placeholder="What is in the picture? Shift+Enter asks.",
                     elem_id="mm-question",
                 )
                 kind = gr.Dropdown(list(KINDS), value="Free text", label="The answer is", elem_id="mm-kind")
-                options = gr.Textbox(label="Options, one a line", lines=4, visible=False, elem_id="mm-options")
+                options = gr.Textbox(
+                    label="Options, one a line", value="", lines=4, visible=False, elem_id="mm-options"
+                )
                 with gr.Row():
                     ask = gr.Button("Ask", variant="primary", min_width=80, elem_id="mm-ask")
                     stop = gr.Button("Stop", min_width=80, elem_id="mm-stop")
@@ -62,7 +65,8 @@ def build(demo: Demo, *, title: str, facts: str) -> gr.Blocks:
         outputs = [status, drawing, *(part for column in columns for part in column)]
 
         def on_ask(request: gr.Request, *values: Any) -> Iterator[tuple[Any, ...]]:
-            given = Form(**dict(zip(_FORM, values[: len(form)], strict=True)))
+            texts = ("" if value is None else value for value in values[:3])  # an untouched field may come as nothing
+            given = Form(**dict(zip(_FORM, (*texts, *values[3 : len(form)]), strict=True)))
             wanted = bool(values[-1])
             for shown in demo.ask(_visitor(request), given, _paths(values[len(form) : -1]), keep=wanted):
                 yield _outputs(shown)

@@ -119,7 +119,7 @@ class Demo:
             yield Page(status=str(error), panes=empty)
             return
         writing = [_Writing([""] * question.sampling.group_size) for _ in self.desk.speakers]
-        yield Page(status="Waiting for the model.", panes=empty, drawing=panes.shown(question.sample))
+        yield Page(status="Waiting for the model.", panes=empty, drawing=panes.shown(question.sample, session.names()))
         shown_at = 0.0
         status = ""
         for event in self.desk.ask(question, stop):
@@ -161,7 +161,7 @@ class Demo:
         if session.shown:
             return panes.preview(session.shown)
         if session.example is not None:
-            return panes.shown(session.example)
+            return panes.shown(session.example, {})
         return panes.nothing_shown()
 
     def _note(self, event: Event, writing: list[_Writing]) -> str:
@@ -202,15 +202,16 @@ class Demo:
                     status += f" Kept in {session.kept}."
                 except MmrlError as error:
                     status += f" {error}"
-        groups = [(name, tag, one.group) for name, tag, one in self._named(writing) if one.group is not None]
-        drawing = panes.drawn(question, groups) if groups else None
+        groups = [(number, tag, one.group) for number, tag, one in self._numbered(writing) if one.group is not None]
+        drawing = panes.drawn(question, groups, models=len(writing), names=session.names()) if groups else None
         return Page(status=status, panes=self._panes(question, writing), drawing=drawing)
 
-    def _named(self, writing: Sequence[_Writing]) -> list[tuple[str, str, _Writing]]:
-        return [(s.name, s.answer_tag, one) for s, one in zip(self.desk.speakers, writing, strict=True)]
+    def _numbered(self, writing: Sequence[_Writing]) -> list[tuple[int, str, _Writing]]:
+        pairs = zip(self.desk.speakers, writing, strict=True)
+        return [(number, speaker.answer_tag, one) for number, (speaker, one) in enumerate(pairs)]
 
     def _panes(self, question: Question, writing: Sequence[_Writing]) -> tuple[Pane, ...]:
-        return tuple(_pane(question.sample, tag, one) for _, tag, one in self._named(writing))
+        return tuple(_pane(question.sample, tag, one) for _, tag, one in self._numbered(writing))
 
 
 def _pane(sample: Sample, tag: str, one: _Writing) -> Pane:

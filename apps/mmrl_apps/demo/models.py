@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from mmrl import build
-from mmrl.config.load import changed
 from mmrl.config.schema import Config
-from mmrl.errors import ConfigError
 from mmrl.pipeline import config_of_model
 from mmrl.policy.forms import FORMS
+
+if TYPE_CHECKING:
+    from mmrl.policy.render import Renderer
 from mmrl_apps.demo.asking import Speaker
+
+EngineName = Literal["transformers", "vllm"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,36 +38,46 @@ class Opened:
     device: str
 
 
+@contextmanager
 def open_models(
-    models: Sequence[Named], *, mode: str | None = None, engine: str = "transformers", device: str = "cpu"
-) -> Opened:
-    """Load the models. All are asked as the run of the first one asked: prompt, picture sizes, frames.
+    models: Sequence[Named], *, mode: str | None = None, engine_name: EngineName = "transformers", device: str = "cpu"
+) -> Iterator[Opened]:
+    """The models, loaded until the block ends. All are asked as in the run of the first: prompt, picture sizes, frames.
 
     Raises ModelError where a model cannot be loaded, ConfigError where engine or device are not to be had.
     """
     run = run_of(models[0].path)
     config = config_of_model(models[0].path) if run is not None else _plain_config(models[0].path)
-    overrides = [f"backend.device={device}"]
-    if mode is not None:
-        overrides.append(f"prompt.mode={mode}")
-    config = changed(config, overrides)
-    if engine != config.rollout.engine:
-        config = _with_engine(config, engine)
+    config = _asked(config, mode, engine_name, device)
+    build.check_engine_is_installed(config)
     tag = FORMS[config.prompt.mode].answer_tag
-    speakers = []
     found = device
-    for model in models:
-        loaded = build.load_policy(config, model.path)
-        found = str(next(loaded.policy.parameters()).device)
-        speakers.append(
-            Speaker(
-                name=model.given,
-                engine=build.build_engine(config, loaded),
-                renderer=build.build_renderer(config, loaded),
-                answer_tag=tag,
-            )
-        )
-    return Opened(speakers=tuple(speakers), config=config, run=run, device=found)
+    speakers: list[Speaker] = []
+    renderers: list[Renderer] = []
+    try:
+        for model in models:
+            loaded = build.load_policy(config, model.path)
+            found = str(next(loaded.policy.parameters()).device)
+            renderers.append(build.build_renderer(config, loaded))
+            engine = build.build_engine(config, loaded)
+            speakers.append(Speaker(name=model.given, engine=engine, renderer=renderers[-1], answer_tag=tag))
+        yield Opened(speakers=tuple(speakers), config=config, run=run, device=found)
+    finally:
+        for speaker in speakers:
+            build.close_engine(speaker.engine)
+        for renderer in renderers:
+            renderer.close()
+
+
+def _asked(config: Config, mode: str | None, engine: EngineName, device: str) -> Config:
+    """With these settings; without the checks of a training run, whose rewards may not fit another mode."""
+    update: dict[str, Any] = {
+        "backend": config.backend.model_copy(update={"device": device}),
+        "rollout": config.rollout.model_copy(update={"engine": engine}),
+    }
+    if mode is not None:
+        update["prompt"] = config.prompt.model_copy(update={"mode": mode})
+    return config.model_copy(update=update)
 
 
 def run_of(path: str) -> Path | None:
@@ -71,16 +86,6 @@ def run_of(path: str) -> Path | None:
         if (folder / "config.yaml").is_file():
             return folder
     return None
-
-
-def _with_engine(config: Config, engine: str) -> Config:
-    try:
-        return changed(config, [f"rollout.engine={engine}"])
-    except ConfigError as error:
-        raise ConfigError(
-            f"--engine {engine}: this version of mmrl has no such engine. Leave the option out: the default engine "
-            f"runs everywhere."
-        ) from error
 
 
 def _plain_config(path: str) -> Config:

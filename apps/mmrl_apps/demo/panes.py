@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -47,27 +47,31 @@ def preview(shown: Sequence[Shown]) -> str:
     return _media(named, [()] * len(named))
 
 
-def shown(sample: Sample) -> str:
-    """A sample's media, as the data set has them."""
+def shown(sample: Sample, names: Mapping[str, str]) -> str:
+    """A sample's media. `names`: path → what it is called where that is not the file's own name."""
     if not sample.media:
         return message("Asked without a picture or clip.")
-    seen = show_media(sample.media, (), None)
+    seen = _named(sample, show_media(sample.media, (), None), names)
     return _media(seen, [()] * len(seen))
 
 
-def drawn(question: Question, replies: Sequence[tuple[str, str, RolloutGroup]]) -> str:
-    """What the models saw, with each (name, answer tag, group)'s answers drawn on it, and the gold one where known."""
+def drawn(
+    question: Question, replies: Sequence[tuple[int, str, RolloutGroup]], *, models: int, names: Mapping[str, str]
+) -> str:
+    """What the models saw, with the answers of each (number of the model, answer tag, group) drawn on it, and the
+    gold one where it is known. `names`: as in `shown`.
+    """
     sample, views = question.sample, replies[0][2].prompt.views
     if not sample.media:
         return message("Asked without a picture or clip.")
-    seen = show_media(sample.media, views, None)
+    seen = _named(sample, show_media(sample.media, views, None), names)
     marks: list[Mark] = []
     if question.has_gold and seen[0].size != (0, 0):
         marks += gold_marks(sample.answer, seen[0].size)
-    for number, (_, tag, group) in enumerate(replies):
+    for number, tag, group in replies:
         for rollout in group.rollouts:
             who = _HUES * number + rollout.index
-            label = (letter(number) if len(replies) > 1 else "") + str(rollout.index + 1)
+            label = (letter(number) if models > 1 else "") + str(rollout.index + 1)
             found = _said(rollout.completion.text, tag, who, sample, group)
             marks += [replace(mark, label=_labelled(mark.label, who, label)) for mark in found]
     html = _media(seen, [tuple(marks), *[()] * (len(seen) - 1)])
@@ -84,13 +88,20 @@ def letter(number: int) -> str:
     return "AB"[number]
 
 
+def _named(sample: Sample, seen: Sequence[ShownMedia], names: Mapping[str, str]) -> list[ShownMedia]:
+    return [
+        replace(one, title=names.get(item.path or "", one.title)) for item, one in zip(sample.media, seen, strict=True)
+    ]
+
+
 def _media(seen: Sequence[ShownMedia], marks: Sequence[tuple[Mark, ...]]) -> str:
     return fragment("media.html.j2", media=seen, marks=marks)
 
 
 def _said(text: str, tag: str, who: int, sample: Sample, group: RolloutGroup) -> tuple[Mark, ...]:
-    """Marks on the first item. Free text may hold boxes; any two numbers of it are no point."""
-    answer = parts(text, tag, finished=True).answer
+    """Marks on the first item, of an answer that counts. Free text may hold boxes; two numbers in it are no point."""
+    read = parts(text, tag, finished=True)
+    answer = "" if read.note else read.answer
     view = group.prompt.views[0]
     kind = None if sample.answer.type == "text" else sample.answer
     found = said_marks(f"<answer>{answer}</answer>", who=who, answer=kind, view=view)

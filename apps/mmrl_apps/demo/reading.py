@@ -27,12 +27,9 @@ def parts(text: str, tag: str, *, finished: bool) -> Parts:
             answer=found.text,
             note=f"This counts as no answer: {found.malformed}." if found.malformed else "",
         )
-    if finished:
-        return Parts(
-            reasoning=reasoning_text(text, tag), answer="", note=f"There is no complete <{tag}>…</{tag}> block."
-        )
-    before, opened, after = _without_open_end(text).partition(f"<{tag}>")
-    return Parts(reasoning=reasoning_text(before, tag), answer=after.strip() if opened else "")
+    note = f"There is no complete <{tag}>…</{tag}> block." if finished else ""
+    before, opened, after = (text if finished else _without_open_end(text)).partition(f"<{tag}>")
+    return Parts(reasoning=reasoning_text(before, tag), answer=after.strip() if opened else "", note=note)
 
 
 def _without_open_end(text: str) -> str:

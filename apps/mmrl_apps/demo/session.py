@@ -35,6 +35,10 @@ class Session:
             return tuple(shown.media for shown in self.shown)
         return self.example.media if self.example is not None else ()
 
+    def names(self) -> dict[str, str]:
+        """Our copy's path → the name it was uploaded under."""
+        return {shown.media.path or "": shown.name for shown in self.shown}
+
 
 class Sessions:
     """All visitors, by the id that the page gives each."""

@@ -15,7 +15,7 @@ from mmrl_apps.demo.asking import Desk
 from mmrl_apps.demo.examples import examples
 from mmrl_apps.demo.handlers import Demo
 from mmrl_apps.demo.keeping import Keeper
-from mmrl_apps.demo.models import Named, open_models
+from mmrl_apps.demo.models import EngineName, Named, open_models
 from mmrl_apps.demo.session import Sessions
 from mmrl_apps.demo.uploads import Limits, Uploads
 
@@ -37,7 +37,7 @@ def ready(
     *,
     keep: Path,
     mode: str | None = None,
-    engine: str = "transformers",
+    engine: EngineName = "transformers",
     device: str = "cpu",
     limits: Limits | None = None,
 ) -> Iterator[Ready]:
@@ -50,19 +50,19 @@ def ready(
     uploads = Uploads(uploaded, limits=limits)
     sessions = Sessions(folder / "sessions")
     try:
-        opened = open_models(models, mode=mode, engine=engine, device=device)
-        demo = Demo(
-            desk=Desk(opened.speakers),
-            uploads=uploads,
-            sessions=sessions,
-            keeper=Keeper(keep),
-            examples=examples(folder / "examples", config=opened.config, run=opened.run),
-        )
-        from mmrl_apps.demo.app import build
+        with open_models(models, mode=mode, engine_name=engine, device=device) as opened:
+            demo = Demo(
+                desk=Desk(opened.speakers),
+                uploads=uploads,
+                sessions=sessions,
+                keeper=Keeper(keep),
+                examples=examples(folder / "examples", config=opened.config, run=opened.run),
+            )
+            from mmrl_apps.demo.app import build
 
-        facts = f"{engine} on {opened.device} · asked for “{opened.config.prompt.mode}” as "
-        facts += f"in {opened.run.name}" if opened.run is not None else "by default"
-        yield Ready(demo=demo, page=build(demo, title=models[0].given, facts=facts))
+            facts = f"{engine} on {opened.device} · asked for “{opened.config.prompt.mode}” as "
+            facts += f"in {opened.run.name}" if opened.run is not None else "by default"
+            yield Ready(demo=demo, page=build(demo, title=models[0].given, facts=facts))
     finally:
         sessions.close()
         uploads.close()
