@@ -1,11 +1,15 @@
-"""`mmrl app inspect`: pages in the browser."""
+"""`mmrl app inspect` and `mmrl app demo`: pages in the browser."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from mmrl.cli.generate import Mode
+from mmrl.cli.models import MODEL_HELP
 
 app = typer.Typer(help="Pages in the browser: what a run wrote, what a model says.", no_args_is_help=True)
 
@@ -77,3 +81,79 @@ def inspect(
         serve(build(inspector), how, announce=lambda address: print(f"{address}  (Ctrl-C ends it)", flush=True))
     finally:
         inspector.close()
+
+
+class Engine(StrEnum):
+    """What the models are sampled with."""
+
+    TRANSFORMERS = "transformers"
+    VLLM = "vllm"
+
+
+class Device(StrEnum):
+    """Where the models are."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+    AUTO = "auto"
+
+
+@app.command("demo")
+def demo(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP, show_default=False)],
+    against: Annotated[
+        str | None, typer.Option("--against", metavar="BASE", help="A second model beside it.", show_default=False)
+    ] = None,
+    engine: Annotated[
+        Engine, typer.Option(help="transformers streams token by token; vllm answers all samples at once.")
+    ] = Engine.TRANSFORMERS,
+    device: Annotated[Device, typer.Option(help="auto: a GPU where there is one.")] = Device.CPU,
+    mode: Annotated[
+        Mode | None, typer.Option(help="Form of the completion; default: that of the model's run.", show_default=False)
+    ] = None,
+    keep: Annotated[
+        Path, typer.Option("--keep", metavar="FOLDER", help="Where exchanges go that are kept as traces.")
+    ] = Path("runs/demo"),
+    host: Host = "127.0.0.1",
+    port: Port = None,
+    user: User = "mmrl",
+    password_file: PasswordFile = None,
+    share: Share = False,
+    open_browser: Browser = False,
+) -> None:
+    """Ask a model about pictures and clips in the browser; its base beside it, several samples and how they agree.
+
+    Both models are asked as in the run of MODEL. What visitors upload is removed when the page is closed, unless they
+    keep an exchange; `mmrl app inspect` opens what was kept.
+
+    \b
+    Examples:
+      mmrl app demo runs/digits
+      mmrl app demo runs/digits --against runs/digits/model
+      mmrl app demo Qwen/Qwen2.5-VL-3B-Instruct --device cuda --engine vllm
+    """
+    need_apps()
+    from mmrl.cli.models import model_path
+
+    named = [(given, model_path(given)) for given in (model, *([against] if against is not None else []))]
+    from mmrl_apps.demo.models import Named
+    from mmrl_apps.demo.start import ready
+    from mmrl_apps.shared.serving import Serving, read_password, serve
+
+    how = Serving(
+        host=host,
+        port=port,
+        user=user,
+        password=read_password(password_file),
+        share=share,
+        open_browser=open_browser,
+        largest_upload="64mb",
+    )
+    with ready(
+        [Named(given=given, path=path) for given, path in named],
+        keep=keep,
+        mode=mode.value if mode is not None else None,
+        engine=engine.value,
+        device=device.value,
+    ) as opened:
+        serve(opened.page, how, announce=lambda address: print(f"{address}  (Ctrl-C ends it)", flush=True))
