@@ -86,7 +86,7 @@ def group_row(line: Json, *, place: int, extent: int) -> tuple[GroupRow, str]:
         size=len(rollouts),
         total=_mean(totals),
         spread=max(totals, default=math.nan) - min(totals, default=math.nan),
-        deviation=pstdev(totals) if totals else math.nan,
+        deviation=pstdev(totals) if totals and all(map(math.isfinite, totals)) else math.nan,
         accuracy=_mean(_number(r["accuracy"]) for r in rollouts),
         pass_rate=_mean(map(float, right)),
         form=_mean(_number(r["format"]) for r in rollouts),

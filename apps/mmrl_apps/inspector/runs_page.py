@@ -24,6 +24,8 @@ _COLOURS = ("#3b8eea", "#e4762b", "#5aa02c", "#b55fe6", "#e0447c", "#16a3a3", "#
 _MOST_POINTS = 4000  # of one curve
 _HEIGHT = 250  # pixels of one chart
 
+_USUAL = (("timeout_seconds", 5.0), ("on_failure", "zero"))  # of a reward: not worth a line in the differences
+
 Rows = tuple[Mapping[str, float], ...]
 
 
@@ -197,7 +199,7 @@ def _flat(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
             yield from _flat(inner, f"{path}.{key}" if path else str(key))
     elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
         for place, item in enumerate(value):
-            said = {key: inner for key, inner in item.items() if inner not in (None, {}, False)}
+            said = {key: inner for key, inner in item.items() if inner not in (None, {}, False) and (key, inner) not in _USUAL}
             yield f"{path}[{place}]", ", ".join(f"{key}: {inner}" for key, inner in said.items())
     else:
         yield path, "–" if value is None else str(value)
