@@ -71,6 +71,8 @@ def _entry(name: str, recipe: Recipe, parts: list[Part]) -> str:
     lines = [f"### {name}\n", recipe.description, ""]
     if recipe.source:
         lines += [f"Source: {recipe.source}.", ""]
+    if recipe.unconfirmed:
+        lines += [f"**Not confirmed**, so check it: {recipe.unconfirmed}.", ""]
     lines += ["```bash", *_commands(known_recipes()[name]), "```", "", f"Splits: {splits}.", ""]
     if recipe.rewards:
         lines += ["| task | rewards |", "|---|---|"]

@@ -119,7 +119,7 @@ def convert(
     \b
     Examples:
       mmrl data convert video-r1 Video-R1-260k.json --out train.jsonl
-      mmrl data convert vlm-r1 rec_jsonl/refcoco_train.jsonl --media coco --out refcoco.jsonl
+      mmrl data convert vlm-r1 rec_jsons_processed/refcoco_train.jsonl --media coco --out refcoco.jsonl
       mmrl data convert columns table.csv --column answer=label --constant 'question=What is shown?' --out t.jsonl
     """
     from mmrl.cli.console import progress

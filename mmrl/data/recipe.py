@@ -85,6 +85,8 @@ def build_recipe(
     out.parent.mkdir(parents=True, exist_ok=True)
     for left in sorted(out.parent.glob(f".{glob.escape(out.name)}.building-*")):
         (progress or SilentProgress()).note(f"{left}: another build is running, or was killed; then remove it.")
+    if recipe.unconfirmed:
+        (progress or SilentProgress()).note(f"{recipe.name}: not confirmed, so check it: {recipe.unconfirmed}")
     aside = out.parent / f".{out.name}.building-{uuid.uuid4().hex[:8]}"
     try:
         counts, dropped = write_data_set(

@@ -71,6 +71,7 @@ class Recipe(BaseModel):
     builder: str | None = Field(None, description="a name of the builder table; or give `sources`")
     description: str = ""
     source: str = Field("", description="where the rows come from and whose work they are")
+    unconfirmed: str = Field("", description="what of names, columns or licences is from memory; told when it is built")
     seed: int = Field(0, ge=0)
     splits: dict[_Word, _Share] = Field(
         description="split → share; shares are divided by their sum. Of generated rows: how many", min_length=1
@@ -270,7 +271,7 @@ def _sentences(path: Path, error: ValidationError, prefix: str, known: Iterable[
 
 def recipe_identity(recipe: Recipe) -> Mapping[str, Any]:
     """What of a recipe decides the files that it gives: all but its prose. What is not set is not named."""
-    fields = recipe.model_dump(mode="json", exclude={"description", "source"})
+    fields = recipe.model_dump(mode="json", exclude={"description", "source", "unconfirmed"})
     fields["filters"] = recipe.filters.model_dump(mode="json", exclude_defaults=True)
     if recipe.sources:
         del fields["options"]

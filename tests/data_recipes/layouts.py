@@ -165,8 +165,13 @@ def refcoco(folder: Path) -> list[str]:
         train = [row(10 * number, "[1, 2, 6, 7]", number), row(10 * number + 1, [0, 0, 5, 5], number)]
         if name == "refcoco":
             train.append(row(99, "[5, 6, 3, 2]", number))
-        lines(folder / f"rec_jsonl/{name}_train.jsonl", train)
-        lines(folder / f"rec_jsonl/{name}_val.jsonl", [row(10 * number + 5, "[2, 2, 4, 4]", 100 + number)])
+        lines(folder / f"rec_jsons_processed/{name}_train.jsonl", train)
+        test = {
+            "image": f"train2014/COCO_train2014_{100 + number:012d}.jpg",
+            "problem": "Please provide the bounding box coordinate of the region: the right dog.",
+            "solution": [2, 2, 4, 4],
+        }
+        (folder / f"rec_jsons_processed/{name}_val.json").write_text(json.dumps([test]))
     files(folder, [f"coco/train2014/COCO_train2014_{n:012d}.jpg" for n in (0, 1, 2, 100, 101, 102)])
     return [f"root={folder}"]
 

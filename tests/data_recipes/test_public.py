@@ -172,7 +172,8 @@ def test_a_picture_of_the_test_set_leaves_the_training_set(tmp_path):
     theirs = tmp_path / "theirs"
     theirs.mkdir()
     settings = LAYOUTS["refcoco"](theirs)
-    val, train = theirs / "rec_jsonl/refcoco_val.jsonl", theirs / "rec_jsonl/refcocog_train.jsonl"
+    annotations = theirs / "rec_jsons_processed"
+    val, train = annotations / "refcoco_val.json", annotations / "refcocog_train.jsonl"
     val.write_text(val.read_text().replace(f"{100:012d}", f"{2:012d}"))
     assert f"{2:012d}" in train.read_text()
     report = build_recipe("refcoco", tmp_path / "ours", settings=settings)
@@ -183,7 +184,7 @@ def test_a_picture_of_the_test_set_leaves_the_training_set(tmp_path):
 def test_a_data_set_that_is_not_there_says_what_to_do(tmp_path):
     with pytest.raises(DataError, match="--set root=FOLDER"):
         build_recipe("refcoco", tmp_path / "out", settings=[f"root={tmp_path / 'none'}"])
-    with pytest.raises(DataError, match=r"rec_jsonl/refcoco_train\.jsonl does not exist"):
+    with pytest.raises(DataError, match=r"rec_jsons_processed/refcoco_train\.jsonl does not exist"):
         build_recipe("refcoco", tmp_path / "out", settings=[f"root={tmp_path}"])
     with pytest.raises(DataError, match="cannot be opened"):
         build_recipe("geoqa", tmp_path / "out", settings=[f"hub={{name: {tmp_path / 'none'}}}"])

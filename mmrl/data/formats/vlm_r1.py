@@ -4,6 +4,8 @@
        {"from": "human", "value": "<image>Please provide the bounding box … describes: the left dog."},
        {"from": "gpt", "value": "[12, 30, 200, 310]"}]}
 
+Its test files are lists of {"image", "problem": "Please provide …", "solution": [12, 30, 200, 310]}, without ids.
+
 Boxes are pixels of the original picture. Rows of other kinds say so in `accu_reward_method`: `mcq` (a letter; the
 options stand in the question), `yes_no` and `all_match` (text), `math`, and for the detection of several things `map`,
 `od_ap`, `od_ap50`, `odLength`, `weighted_sum` (a list of {"bbox_2d": […], "label": "…"} in a ```json block, or None;
@@ -38,7 +40,7 @@ def vlm_r1_row(row: ForeignRow) -> ManifestRow:
     images = row.get("image")
     paths = images if isinstance(images, list) else [text_of(row, "image")]
     made: ManifestRow = {
-        "id": text_of(row, "id"),
+        "id": text_of(row, "id") if "conversations" in row else str(row.get("id") or "vlm-r1"),
         "task": _TYPES[method],
         "question": question,
         "media": [{"type": "image", "path": relative_path(str(path))} for path in paths],
@@ -50,6 +52,9 @@ def vlm_r1_row(row: ForeignRow) -> ManifestRow:
 
 
 def _turns(row: ForeignRow) -> tuple[str, str]:
+    if "conversations" not in row and "problem" in row:
+        gold = row.get("solution")
+        return text_of(row, "problem"), json.dumps(gold) if isinstance(gold, list) else text_of(row, "solution")
     turns = row.get("conversations")
     if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
         raise Unfit("no conversations", "the field 'conversations' is missing or no list of turns")
