@@ -89,8 +89,10 @@ READINGS: dict[tuple[str, type[Any]], str] = {
     ("credit/divergence_weight_mean", DifficultyAwareWeight): "Below 1 by what successes on hard prompts are let off.",
     ("credit/divergence_weight_mean", ScheduledWeight): "Here: the coefficient itself, as the step has it.",
     ("credit/divergence_weight_mean", OnDemonstrations): "Here: the share of rows that are rehearsed.",
-    ("credit/demonstrations", StoredCompletion): "Here: rehearsed samples. 0 all through: the manifest has no stored "
-    "completions, and this is GRPO without a divergence.",
+    (
+        "credit/demonstrations",
+        StoredCompletion,
+    ): "Here: rehearsed samples. 0 all through: the data was not screened, and this is GRPO without a divergence.",
     ("credit/demonstrations", GroundTruth): "Here: one per group.",
     ("credit/masked_fraction", MostVaried): "Here: the rollouts that say least; falls over the run as more are kept.",
     ("credit/token_weight_zero_fraction", HighEntropy): "Here: 1 − fraction, but for ties.",

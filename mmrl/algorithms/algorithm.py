@@ -46,7 +46,7 @@ from mmrl.objective.divergence import k3
 from mmrl.objective.part import Aggregation, Coupling, Divergence, Ratio, Regularizer, Surrogate
 from mmrl.plan.part import Demonstration, View
 from mmrl.tensors import masked_sum, pad_rows
-from mmrl.types import Dropped, RolloutGroup, ScoredGroup
+from mmrl.types import Dropped, RolloutGroup, Sample, ScoredGroup
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -155,6 +155,12 @@ class Algorithm:
             if reason is not None:
                 return Dropped(sample_id=group.group.prompt.sample.id, stage="filter", reason=reason)
         return None
+
+    def idle(self, samples: Sequence[Sample]) -> list[str]:
+        """What of the plan finds nothing to work on in these training samples, a sentence each."""
+        found = [view.idle(samples) for view in self.views]
+        found += [demonstration.idle(samples) for demonstration in self.demonstrations]
+        return [sentence for sentence in found if sentence is not None]
 
     def revisits(self, groups: Sequence[RolloutGroup], memory: Mapping[str, Any]) -> list[RolloutGroup]:
         """Earlier rollouts that adaptive parts want read again with today's policy; usually none."""

@@ -7,8 +7,15 @@
 Against GRPO: the divergence keeps mass where the base policy had it, instead of pulling the policy back where it now
 goes; it is measured on the base policy's completions, where its mean is the divergence it is named after.
 
-Both sorts of sample come from screening the data beforehand: `metadata.pass_rate` and `metadata.base_completion` of the
-manifest. A sample without them is one of the others. c is 0.01 to 0.05 in the authors' scripts. Their log-probabilities
+Both sorts of sample come from screening the data with the base policy: `metadata.pass_rate` and
+`metadata.base_completion`. A sample without them is one of the others. Either as a stage of the run, with the policy
+that RL starts from,
+
+    screening: {rollouts: 8}
+
+or once, for several runs: `mmrl data difficulty train.jsonl --model BASE --rollouts 8 --keep-completion --out
+screened.jsonl`, then `data: {train: screened.jsonl}`. Ask in the prompt mode of the run, and with the model it starts
+from. c is 0.01 to 0.05 in the authors' scripts. Their log-probabilities
 of the base policy are stored; here the frozen reference computes them, which is the same policy where the RL stage
 starts from it. Rehearsed rows and others share the update's denominators, tokens of all rows alike: our choice.
 """

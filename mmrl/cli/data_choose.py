@@ -25,6 +25,10 @@ def difficulty(
     blind: Annotated[
         bool, typer.Option("--without-media", help="Ask without the media; the figures go to metadata.blind.")
     ] = False,
+    keep_completion: Annotated[
+        bool,
+        typer.Option("--keep-completion", help="Keep a right completion in metadata.base_completion, for DPH-RL."),
+    ] = False,
     batch: Annotated[int, typer.Option(min=1, help="Samples asked together; saved after each batch.")] = 16,
     temperature: Annotated[
         float | None, typer.Option(min=0.0, help="Instead of the config's.", show_default=False)
@@ -42,10 +46,14 @@ def difficulty(
     metadata.pass_rate is what curricula and `mmrl data select` read; metadata.difficulty has the rest. Interrupted, the
     same command goes on where it was: what was measured is kept beside OUT until the manifest is written.
 
+    With --keep-completion each sample that the model got right keeps one of its completions: `algorithm: dph_rl`
+    rehearses those of samples that it always got right. Ask in the prompt mode that the run will use.
+
     \b
     Examples:
       mmrl data difficulty train.jsonl --model runs/digits/cold_start --rollouts 8 --out rated.jsonl
       mmrl data difficulty train.jsonl --model runs/digits --rollouts 4 --without-media --out blind.jsonl
+      mmrl data difficulty train.jsonl --model runs/digits/cold_start --keep-completion --out rehearsed.jsonl
     """
     from mmrl.cli.console import progress, table_text
     from mmrl.cli.models import model_path
@@ -54,6 +62,11 @@ def difficulty(
     from mmrl.curation.difficulty import measure_difficulty
     from mmrl.curation.preview import chosen_samples
 
+    if blind and keep_completion:
+        raise typer.BadParameter(
+            "what a model says without the media is nothing to rehearse; leave out --without-media or this",
+            param_hint="--keep-completion",
+        )
     bar = progress(quiet=quiet)
     path = model_path(model)
     settings = load_config(config) if config is not None else None
@@ -64,16 +77,34 @@ def difficulty(
     key = "blind" if blind else "difficulty"
     if dry_run:
         about = settings_of(path, settings, how)[2]
-        report = measure_difficulty(manifest, out, lambda samples: ([], []), settings=about, key=key, dry_run=True)
+        report = measure_difficulty(
+            manifest,
+            out,
+            lambda samples: ([], []),
+            settings=about,
+            key=key,
+            keep_completion=keep_completion,
+            dry_run=True,
+        )
         tell(report)
         return
     with asking(path, first, config=settings, how=how) as (ask, known):
         report = measure_difficulty(
-            manifest, out, ask, settings=known, batch=batch, key=key, workers=workers or 1, progress=bar
+            manifest,
+            out,
+            ask,
+            settings=known,
+            batch=batch,
+            key=key,
+            keep_completion=keep_completion,
+            workers=workers or 1,
+            progress=bar,
         )
     tell(report)
     print(f"\nmean pass rate {report.figures['pass_rate']:.3f}")
     print(table_text(("samples", "count"), list(report.figures["histogram"].items())))
+    if keep_completion:
+        print(f"completions kept: {report.figures['completions_kept']}")
 
 
 class By(StrEnum):

@@ -1,7 +1,7 @@
 """Every setting of a run, with its default, its range and its meaning: the config file *is* this page.
 
-    run → model → data → prompt → rewards → scoring → sft → algorithm → rollout → train → watch → tracking → evaluation
-    → backend
+    run → model → data → prompt → rewards → scoring → sft → screening → algorithm → rollout → train → watch → tracking
+    → evaluation → backend
 
 Reading, `extends`, overrides and error messages live in `load.py`. Only `config/`, `build.py`, `cli/` and the apps know
 these classes; everything below receives plain values.
@@ -153,6 +153,15 @@ class ColdStartConfig(Section):
         ("Let me look at the picture.",),
         description="reasoning written into the targets, one drawn per sample; `{answer}` stands for the option's text",
     )
+
+
+class ScreeningConfig(Section):
+    """Before RL: how often the policy it starts from is right on each training sample (docs/curation.md, difficulty).
+
+    Written into the samples' metadata: `pass_rate` for filters and samplers, `base_completion` for DPH-RL.
+    """
+
+    rollouts: Positive = Field(8, description="completions of each sample")
 
 
 class VllmConfig(Section):
@@ -339,6 +348,7 @@ class Config(Section):
     )
     scoring: ScoringConfig = ScoringConfig()
     sft: ColdStartConfig | None = Field(None, description="absent: no cold start")
+    screening: ScreeningConfig | None = Field(None, description="absent: the training samples are not screened")
     algorithm: str | dict[str, Any] = Field(
         "grpo", description="a catalogue name, or {base: name, slot: {type: part, …}, …}"
     )

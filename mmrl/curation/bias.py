@@ -23,13 +23,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmrl.curation.difficulty import CORRECT_AT, Ask
+from mmrl.curation.difficulty import Ask
 from mmrl.curation.keys import answer_text
 from mmrl.curation.media_index import wanted_of
 from mmrl.curation.scan import Nothing, mixed, number_of, scan
 from mmrl.curation.workers import available_cores
 from mmrl.progress import Progress, SilentProgress
-from mmrl.types import Sample
+from mmrl.types import CORRECT_AT, Sample
 
 SUSPICIOUS = 0.001  # chance of so uneven a count, below which it is a finding
 MARGIN = 0.05  # … and by how much it must exceed what is expected

@@ -6,6 +6,7 @@ rollouts of a sample are seeded by its id alone, so that a resumed measurement g
 
     metadata.pass_rate     share of rollouts with an accuracy of at least 0.5; what curricula and `select` read
     metadata.difficulty    rollouts, mean accuracy, its variance, likelihood, truncated, model
+    metadata.base_completion    where asked: a right completion of the model; what DPH-RL rehearses
 """
 
 from __future__ import annotations
@@ -28,9 +29,8 @@ from mmrl.curation.scan import Nothing, Scan, scan
 from mmrl.curation.transfer import Verdict, transfer, verdict_of
 from mmrl.errors import RunError
 from mmrl.progress import Progress, SilentProgress
-from mmrl.types import Dropped, Sample, ScoredGroup
+from mmrl.types import CORRECT_AT, Dropped, Sample, ScoredGroup
 
-CORRECT_AT = 0.5  # accuracy from which a rollout is right
 _SCHEMA = 1  # of the journal
 
 
@@ -42,13 +42,14 @@ class Outcome:
     difficulty: Mapping[str, Any] | None  # metadata.difficulty, and the pass rate; None: it could not be asked
     reason: str = ""  # why not
     detail: str = ""
+    completion: str | None = None  # a right one, where they are kept and there was one
 
 
 Ask = Callable[[Sequence[Sample]], tuple[Sequence[ScoredGroup], Sequence[Dropped]]]
 
 
-def outcome_of(group: ScoredGroup) -> Outcome:
-    """The figures of one sample's rollouts.
+def outcome_of(group: ScoredGroup, *, keep_completion: bool = False) -> Outcome:
+    """The figures of one sample's rollouts, and with `keep_completion` one of them (`kept_completion`).
 
     likelihood: mean over the rollouts of the geometric mean probability of their tokens, untempered.
     """
@@ -62,7 +63,22 @@ def outcome_of(group: ScoredGroup) -> Outcome:
         "likelihood": round(fmean(exp(fmean(rollout.policy_logprobs)) for rollout in rollouts), 6),
         "truncated": sum(rollout.truncated for rollout in rollouts) / len(rollouts),
     }
-    return Outcome(id=group.group.prompt.sample.id, difficulty=figures)
+    completion = kept_completion(group) if keep_completion else None
+    return Outcome(id=group.group.prompt.sample.id, difficulty=figures, completion=completion)
+
+
+def kept_completion(group: ScoredGroup) -> str | None:
+    """The most accurate of the right and finished completions, the first of equals; None: there is none.
+
+    What a model always gets right is rehearsed on one such completion (DPH-RL, arXiv:2509.07430). A wrong one would be
+    worth keeping to nobody, and one that was cut would teach the policy to stop there.
+    """
+    choices = [
+        (accuracy, -i)
+        for i, (rollout, accuracy) in enumerate(zip(group.group.rollouts, group.accuracy, strict=True))
+        if accuracy >= CORRECT_AT and not rollout.truncated and rollout.completion.text
+    ]
+    return group.group.rollouts[-max(choices)[1]].completion.text if choices else None
 
 
 def measure_difficulty(
@@ -73,6 +89,7 @@ def measure_difficulty(
     settings: Mapping[str, Any],
     batch: int = 16,
     key: str = "difficulty",
+    keep_completion: bool = False,
     dry_run: bool = False,
     workers: int = 1,
     progress: Progress | None = None,
@@ -80,9 +97,11 @@ def measure_difficulty(
     """Asks every sound sample, `batch` at a time, and writes the manifest with the figures in its metadata.
 
     settings: what the figures depend on (model, rollouts, sampling, rewards); a journal of other settings or of another
-    manifest is refused. key: where the figures go; `pass_rate` is written with "difficulty" only. With `dry_run`
-    nothing is asked.
+    manifest is refused. key: where the figures go; `pass_rate` is written with "difficulty" only. keep_completion:
+    write a right completion into `metadata.base_completion` of the samples that have one, and remove what an earlier
+    measurement left there from the others. With `dry_run` nothing is asked.
     """
+    settings = {**settings, "keep_completion": True} if keep_completion else settings
     bar = progress or SilentProgress()
     refuse_existing([out, dropped_file(out)])
     found = scan([path], Nothing(), workers=workers, progress=bar)
@@ -95,19 +114,21 @@ def measure_difficulty(
         done = len(_resume(journal, head)) if journal.exists() else 0
         notes = (f"{len(rows) - done} samples would be asked; {done} were asked before.",)
         return transfer(found, verdict, [out], verb=key, dry_run=True, workers=workers, progress=bar, notes=notes)
-    outcomes = _ask_all(found, rows, ask, journal, head, batch, bar)
+    outcomes = _ask_all(found, rows, ask, journal, head, batch, bar, keep_completion)
     values: list[Any] = [None] * found.rows
     reasons: list[str] = []
     details: dict[int, str] = {}
     for row, outcome in zip(rows, outcomes, strict=True):
-        values[row] = outcome.difficulty
+        values[row] = outcome
         if outcome.difficulty is None:
             if outcome.reason not in reasons:
                 reasons.append(outcome.reason)
             output[row], reason[row], details[row] = -1, 2 + reasons.index(outcome.reason), outcome.detail
     verdict = Verdict(output=output, reason=reason, reasons=(*names, *reasons), details=details)
-    rates = [value["pass_rate"] for value in values if value is not None]
-    edit = SetDifficulty(key=key, about=_plain(settings))
+    asked = [outcome for outcome in values if outcome is not None and outcome.difficulty is not None]
+    rates = [outcome.difficulty["pass_rate"] for outcome in asked]
+    edit = SetDifficulty(key=key, about=_plain(settings), keep_completion=keep_completion)
+    kept = {"completions_kept": sum(outcome.completion is not None for outcome in asked)} if keep_completion else {}
     report = transfer(
         found,
         verdict,
@@ -118,7 +139,7 @@ def measure_difficulty(
         dry_run=False,
         workers=workers,
         progress=bar,
-        figures={"pass_rate": fmean(rates) if rates else 0.0, "histogram": _histogram(rates)},
+        figures={"pass_rate": fmean(rates) if rates else 0.0, "histogram": _histogram(rates), **kept},
     )
     journal.unlink()
     return report
@@ -130,20 +151,35 @@ class SetDifficulty:
 
     key: str
     about: Mapping[str, Any]
+    keep_completion: bool = False
 
     def __call__(self, fields: dict[str, Any], output: int, value: Any) -> dict[str, Any]:
+        outcome: Outcome = value
+        assert outcome.difficulty is not None
         metadata = dict(fields.get("metadata") or {})
-        figures = {name: figure for name, figure in value.items() if name != "pass_rate"}
+        rate = outcome.difficulty["pass_rate"]
+        figures = {name: figure for name, figure in outcome.difficulty.items() if name != "pass_rate"}
         if self.key == "difficulty":
-            metadata["pass_rate"] = value["pass_rate"]
+            metadata["pass_rate"] = rate
         else:
-            figures = {"pass_rate": value["pass_rate"], **figures}
+            figures = {"pass_rate": rate, **figures}
+        if self.keep_completion:
+            metadata.pop("base_completion", None)
+            if outcome.completion is not None:
+                metadata["base_completion"] = outcome.completion
         metadata[self.key] = {**figures, "model": self.about.get("model", "")}
         return {**fields, "metadata": metadata}
 
 
 def _ask_all(
-    found: Scan, rows: Sequence[int], ask: Ask, journal: Path, head: Mapping[str, Any], batch: int, bar: Progress
+    found: Scan,
+    rows: Sequence[int],
+    ask: Ask,
+    journal: Path,
+    head: Mapping[str, Any],
+    batch: int,
+    bar: Progress,
+    keep_completion: bool,
 ) -> Iterator[Outcome]:
     """The outcome of every row, in order, from the journal as far as it goes."""
     done = _resume(journal, head) if journal.exists() else []
@@ -156,7 +192,7 @@ def _ask_all(
             yield from done
             for first in range(len(done), len(rows), batch):
                 samples = [found.sample(row) for row in rows[first : first + batch]]
-                outcomes = _outcomes(samples, ask)
+                outcomes = _outcomes(samples, ask, keep_completion)
                 lines = b"".join(json_line(asdict(outcome)) for outcome in outcomes)
                 file.write(lines)
                 file.flush()
@@ -167,9 +203,10 @@ def _ask_all(
                 yield from outcomes
 
 
-def _outcomes(samples: Sequence[Sample], ask: Ask) -> list[Outcome]:
+def _outcomes(samples: Sequence[Sample], ask: Ask, keep_completion: bool) -> list[Outcome]:
     groups, dropped = ask(samples)
-    made = {outcome.id: outcome for outcome in map(outcome_of, groups)}
+    found = [outcome_of(group, keep_completion=keep_completion) for group in groups]
+    made = {outcome.id: outcome for outcome in found}
     why = {drop.sample_id: drop for drop in dropped}
     outcomes = []
     for sample in samples:

@@ -1,7 +1,8 @@
-"""The stages of a run, each atomic: data → cold start → RL → evaluation before and after → report.
+"""The stages of a run, each atomic: data → cold start → screening → RL → evaluation before and after → report.
 
     runs/<name>/  config.yaml   data/   model/ (a tiny one)   cold_start/   checkpoints/   traces/   metrics.jsonl
-                  cold_start.jsonl   evaluation/{before,after}.json   stages.json   report.json   report.html
+                  cold_start.jsonl   screened/   evaluation/{before,after}.json   stages.json   report.json
+                  report.html
 
 A stage that is on disk whole is not done again: `--resume` runs what is missing. Nothing of an existing run is
 overwritten unless `--overwrite` says so.
@@ -12,7 +13,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,7 @@ class Splits:
     train: list[Sample]
     validation: list[Sample]
     test: list[Sample]
+    manifests: Mapping[str, str]  # split → its file, of those that are there
 
 
 def run_pipeline(config: Config, *, resume: bool, overwrite: bool, progress: Progress) -> PipelineResult:
@@ -56,6 +58,7 @@ def run_pipeline(config: Config, *, resume: bool, overwrite: bool, progress: Pro
     run_dir = open_run(config, resume=resume, overwrite=overwrite)
     splits = prepare_data(config, run_dir, progress)
     started = _prepare_policy(config, run_dir, splits, progress)
+    splits = _screened(config, run_dir, started, splits, progress)
     if splits.test:
         _evaluated(config, run_dir, "before", started, splits.test, progress)
     trained = _train(config, run_dir, started, splits, progress)
@@ -73,7 +76,7 @@ def train_stage(config: Config, *, resume: bool, overwrite: bool, progress: Prog
     run_dir = open_run(config, resume=resume, overwrite=overwrite)
     splits = prepare_data(config, run_dir, progress)
     base = prepare_model(config, run_dir)
-    return _train(config, run_dir, base, splits, progress)
+    return _train(config, run_dir, base, _screened(config, run_dir, base, splits, progress), progress)
 
 
 def cold_start_stage(config: Config, *, out: Path | None, overwrite: bool, progress: Progress) -> Path:
@@ -106,7 +109,8 @@ def prepare_data(config: Config, run_dir: Path, progress: Progress) -> Splits:
     else:
         paths = {name: path for name in ("train", "validation", "test") if (path := getattr(data, name)) is not None}
     splits = Splits(
-        **{name: read_manifest(paths[name]) if name in paths else [] for name in ("train", "validation", "test")}
+        **{name: read_manifest(paths[name]) if name in paths else [] for name in ("train", "validation", "test")},
+        manifests=paths,
     )
     counts = ", ".join(f"{len(getattr(splits, n))} {n}" for n in ("train", "validation", "test"))
     progress.note(f"data: {counts}")
@@ -135,6 +139,16 @@ def _prepare_policy(config: Config, run_dir: Path, splits: Splits, progress: Pro
     if config.sft is None:
         return base
     return str(_cold_start(config, run_dir, base, splits, progress))
+
+
+def _screened(config: Config, run_dir: Path, start_model: str, splits: Splits, progress: Progress) -> Splits:
+    if config.screening is None:
+        return splits
+    from mmrl.pipeline.screening import screened
+
+    return replace(
+        splits, train=screened(config, run_dir, start_model, splits.manifests["train"], splits.train, progress)
+    )
 
 
 def _cold_start(config: Config, run_dir: Path, base: str, splits: Splits, progress: Progress) -> Path:
@@ -197,11 +211,11 @@ def _train(config: Config, run_dir: Path, start_model: str, splits: Splits, prog
             scorer=scorer,
             progress=progress,
         )
+        for idle in trainer.algorithm.idle(splits.train):
+            progress.note(f"algorithm {trainer.algorithm.name}: {idle}")
         start = 0
         if found:
-            start = load_trainer_state(
-                found, backend=trainer.backend, sampler=trainer.sampler, memory=trainer.memory
-            )
+            start = load_trainer_state(found, backend=trainer.backend, sampler=trainer.sampler, memory=trainer.memory)
         try:
             done = train(trainer, start=start)
         finally:

@@ -7,11 +7,11 @@ trained like them. Its log-probabilities under the old policy are those the trai
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Protocol
 
 from mmrl.batch import Need
-from mmrl.types import Prompt
+from mmrl.types import Prompt, Sample
 
 Write = Callable[[Prompt, str], str]  # (prompt, thought) → the gold answer as a completion in the prompt's form
 
@@ -31,6 +31,10 @@ class View(Protocol):
         """The prompt as it is to be asked, the same for the same seed; None where it has no such version."""
         ...
 
+    def idle(self, samples: Sequence[Sample]) -> str | None:
+        """A sentence for the user where none of the training samples can have such a version; else None."""
+        ...
+
 
 class Demonstration(Protocol):
     """A completion for a prompt, and whether the policy is asked as well."""
@@ -41,4 +45,8 @@ class Demonstration(Protocol):
 
     def __call__(self, prompt: Prompt, write: Write) -> str | None:
         """The text; None where this prompt has none."""
+        ...
+
+    def idle(self, samples: Sequence[Sample]) -> str | None:
+        """A sentence for the user where none of the training samples has one; else None."""
         ...

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 
 from mmrl.batch import NO_NEEDS, Need
-from mmrl.types import Prompt, VisionItem
+from mmrl.types import Prompt, Sample, VisionItem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,11 @@ class ShuffledFrames:
                 patches.append(item.patches)
                 digests.append(item.digest)
         return replace(prompt, vision=replace(vision, patches=torch.cat(patches), digests=tuple(digests)))
+
+    def idle(self, samples: Sequence[Sample]) -> str | None:
+        if any(media.type != "image" for sample in samples for media in sample.media):
+            return None
+        return "no training sample shows a clip, so there are no frames to shuffle and nothing to compare with"
 
 
 def _shuffled(count: int, random: torch.Generator) -> torch.Tensor:

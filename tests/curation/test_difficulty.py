@@ -3,13 +3,14 @@
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mmrl.curation.bias import blind_shortcuts, wilson
-from mmrl.curation.difficulty import Ask, measure_difficulty
+from mmrl.curation.difficulty import Ask, kept_completion, measure_difficulty
 from mmrl.curation.lim import learning_impact
 from mmrl.curation.select import Choice, select_samples
 from mmrl.errors import ConfigError, DataError, RunError
@@ -19,7 +20,8 @@ from mmrl.rewards.runtime import RewardScorer
 from mmrl.rollout.engine import Sampling
 from mmrl.rollout.scripted_engine import ScriptedEngine
 from mmrl.traces.writer import TraceWriter
-from mmrl.types import Answer, Dropped, Media, Prompt, Sample, ScoredGroup
+from mmrl.types import Answer, Dropped, FinishReason, Media, Prompt, Sample, ScoredGroup
+from tests import toy
 from tests.curation.material import choice, command, ids, read, reasons, row, write
 
 SETTINGS = {"model": "scripted", "rollouts": 4}
@@ -88,6 +90,48 @@ def test_an_interrupted_measurement_goes_on_and_gives_the_same_bytes(manifest: P
     measure_difficulty(manifest, resumed, ask_scripted(asked), settings=SETTINGS, batch=4)
     assert asked == [f"r{i}" for i in range(7, 21)]
     assert resumed.read_bytes() == whole.read_bytes()
+
+
+def test_a_right_completion_is_kept_where_there_is_one(tmp_path: Path):
+    """Sample r<n> is right in its first n % 5 rollouts. What another model left there is replaced, or removed."""
+    before = {"base_completion": "of another model", "kept": 1}
+    rows = [row(f"r{i}", answer={"type": "text", "value": "yes"}, metadata=before) for i in range(20)]
+    old = write(tmp_path / "old.jsonl", rows)
+    out = tmp_path / "kept.jsonl"
+    report = measure_difficulty(old, out, ask_scripted(), settings=SETTINGS, keep_completion=True)
+    kept = {line["id"]: line["metadata"].get("base_completion") for line in read(out)}
+    assert kept == {f"r{i}": "<answer>yes</answer>" if i % 5 else None for i in range(20)}
+    assert all(line["metadata"]["kept"] == 1 for line in read(out))
+    assert report.figures["completions_kept"] == 16
+    plain = tmp_path / "plain.jsonl"
+    measure_difficulty(old, plain, ask_scripted(), settings=SETTINGS)
+    assert {line["metadata"]["base_completion"] for line in read(plain)} == {"of another model"}
+
+
+def test_the_most_accurate_finished_completion_is_kept():
+    made = toy.scored(toy.random_group(toy.text_prompt("a"), size=5, seed=0), [0.4, 0.9, 0.7, 0.9, 0.6])
+    texts = ("wrong", "cut", "right", "", "also right")
+    rollouts = tuple(
+        replace(
+            r,
+            completion=replace(
+                r.completion, text=text, finish_reason=FinishReason("length" if text == "cut" else "stop")
+            ),
+        )
+        for r, text in zip(made.group.rollouts, texts, strict=True)
+    )
+    made = replace(made, group=replace(made.group, rollouts=rollouts), accuracy=(0.4, 0.9, 0.7, 0.9, 0.6))
+    assert kept_completion(made) == "right"
+    assert kept_completion(replace(made, accuracy=(0.4,) * 5)) is None
+    assert kept_completion(replace(made, accuracy=(0.4, 0.4, 0.7, 0.4, 0.7))) == "right"  # the first of equals
+
+
+def test_a_measurement_without_completions_does_not_go_on_as_one_with_them(manifest: Path, tmp_path: Path):
+    out = tmp_path / "x.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        measure_difficulty(manifest, out, ask_scripted([], stop_after=8), settings=SETTINGS, batch=4)
+    with pytest.raises(RunError, match="another settings"):
+        measure_difficulty(manifest, out, ask_scripted(), settings=SETTINGS, batch=4, keep_completion=True)
 
 
 def test_selection_by_band_variance_likelihood_and_balance(manifest: Path, tmp_path: Path):
@@ -209,4 +253,5 @@ def test_the_command_measures_a_tiny_model(tiny_folder: Path, tmp_path: Path):
     assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes()
     assert command("difficulty", path, *asked, "--out", tmp_path / "blind.jsonl", "--without-media") == 0
     assert "blind" in read(tmp_path / "blind.jsonl")[0]["metadata"]
+    assert command("difficulty", path, *asked, "--out", tmp_path / "n", "--without-media", "--keep-completion") == 2
     assert command("bias", path, "--model", tiny_folder, "--config", config, "--quiet") == 0

@@ -193,6 +193,17 @@ def test_twins_have_half_the_rollouts_and_randomness_of_their_own() -> None:
     assert not {r.seed for r in twin.rollouts} & {r.seed for r in groups[0].rollouts}
 
 
+def test_a_plan_that_finds_nothing_in_the_data_says_so() -> None:
+    still, moving = toy.choice_sample("a", [Path("a.png")]), toy.choice_sample("b")
+    moving = replace(moving, media=(Media(type="video", path="b.mp4"),))
+    assert ShuffledFrames().idle([still, moving]) is None
+    assert "no training sample shows a clip" in (ShuffledFrames().idle([still]) or "")
+    known, hard = (stored("a", base_completion="it", pass_rate=rate).sample for rate in (1.0, 0.5))
+    assert StoredCompletion().idle([hard, known]) is None
+    assert "--keep-completion" in (StoredCompletion().idle([hard, still]) or "")
+    assert StoredCompletion(least_pass_rate=0.5).idle([hard]) is None
+
+
 @pytest.fixture
 def make(tmp_path: Path, tiny_folder: Path) -> Callable[..., Trainer]:
     files = []
