@@ -15,6 +15,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -28,6 +29,7 @@ from mmrl.batch import Credited
 from mmrl.curriculum.sampler import PromptSampler
 from mmrl.errors import RunError
 from mmrl.progress import Progress, ShowsFigures
+from mmrl.rank_watch import RankWatch
 from mmrl.ranks import ALONE, Ranks
 from mmrl.rollout.engine import Rests, RolloutEngine, Sampling
 from mmrl.traces.writer import Stream, TraceWriter
@@ -63,6 +65,8 @@ class LoopSettings:
     checkpoints_beside: bool  # write them beside the training where that is safe
     evaluate_every: int  # 0: never
     stop_after_skipped: int = 3  # so many steps in a row whose loss or gradient was not finite end the run
+    silent_after: float = 20.0  # seconds without a sign of life of another rank that end the run
+    hung_after: float = 1800.0  # seconds inside one call that waits for the other ranks, which end the run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +91,7 @@ class Trainer:
     progress: Progress
     trackers: Sequence[Tracker] = ()  # where metrics go besides metrics.jsonl
     ranks: Ranks = ALONE
+    sampling_within: Callable[[], AbstractContextManager[None]] = nullcontext  # where the engine can use the policy
 
 
 def train(trainer: Trainer, *, start: int = 0) -> int:
@@ -113,11 +118,18 @@ def train(trainer: Trainer, *, start: int = 0) -> int:
     with (
         full_disk_ends_the_run(trainer.run_dir, lambda: last_good(trainer.run_dir)),
         StopRequest(progress.note) as stop,
-        Tracking(trainer.trackers, start=start, tell=progress.note) as tracking,
+        Tracking(trainer.trackers if first else (), start=start, tell=progress.note) as tracking,
         progress.task("training", settings.steps, done=start) as task,
+        RankWatch(
+            trainer.ranks,
+            silent_after=settings.silent_after,
+            hung_after=settings.hung_after,
+            tell=progress.note,
+        ) as rank_watch,
         saver,
     ):
         for step in range(start, settings.steps):
+            rank_watch.step = step
             collected, row = take_step(trainer, traces, step)
             empty_steps = 0 if collected.kept else empty_steps + 1
             if empty_steps == EMPTY_STEPS_TO_STOP:
@@ -196,6 +208,7 @@ def take_step(trainer: Trainer, traces: TraceWriter, step: int) -> tuple[Collect
         author=trainer.author,
         meanwhile=streams.prepare if streams.worth_preparing else None,
         ranks=trainer.ranks,
+        sampling_within=trainer.sampling_within,
     )
     collected.kept, own_groups = place(trainer.ranks, collected.kept, collected.holders, minibatches=minibatches)
     if isinstance(trainer.engine, Rests):
