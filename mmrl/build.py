@@ -6,9 +6,9 @@ Heavy imports happen inside the functions, so that reading a config or listing c
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mmrl.config.schema import Config
 from mmrl.errors import ConfigError
@@ -17,10 +17,12 @@ from mmrl.types import Prompt, Sample
 
 if TYPE_CHECKING:
     from mmrl.algorithms.algorithm import Algorithm
+    from mmrl.backend.deepspeed_backend import DeepSpeedBackend
     from mmrl.backend.torch_backend import TorchBackend
     from mmrl.evaluation.result import EvaluationResult, EvaluationSettings
     from mmrl.policy.load import LoadedModel
     from mmrl.policy.render import Renderer
+    from mmrl.ranks import Ranks
     from mmrl.rewards.runtime import RewardScorer
     from mmrl.rollout.engine import RolloutEngine, Sampling
     from mmrl.rollout.vllm_sampler import VllmSettings
@@ -48,6 +50,13 @@ def set_up_torch(config: Config) -> str:
     if config.backend.device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return config.backend.device
+
+
+def join_ranks(config: Config) -> Ranks:
+    """Meet the other processes, where a launcher started several."""
+    from mmrl.ranks import join
+
+    return join(set_up_torch(config))
 
 
 def load_policy(config: Config, path: str) -> LoadedModel:
@@ -215,6 +224,14 @@ def build_scorer(config: Config, samples: Sequence[Sample]) -> RewardScorer:
     return scorer
 
 
+def add_configured_adapters(config: Config, model: LoadedModel) -> None:
+    """What `train.lora` says, for RL and cold start alike; nothing without it."""
+    from mmrl.policy.adapters import add_adapters
+
+    if config.train.lora is not None:
+        add_adapters(model.policy, **config.train.lora.model_dump(), seed=config.run.seed)
+
+
 def build_backend(
     config: Config,
     model: LoadedModel,
@@ -224,15 +241,23 @@ def build_backend(
     warmup_steps: int,
     schedule: str,
     algorithm: Algorithm | None = None,
-) -> TorchBackend:
-    """The backend for one stage: the cold start has no algorithm and so no reference policy."""
+    ranks: Ranks | None = None,
+) -> TorchBackend | DeepSpeedBackend:
+    """The backend for one stage: the cold start has no algorithm and so no reference policy. `ranks`: None is alone."""
+    import torch
+
     from mmrl.algorithms.reference import AdapterOff, FrozenReference, NoReference
     from mmrl.backend.backend import OptimizerSettings
+    from mmrl.backend.deepspeed_backend import DeepSpeedBackend, ZeroSettings
     from mmrl.backend.torch_backend import TorchBackend
     from mmrl.policy.adapters import has_adapters
+    from mmrl.ranks import ALONE
 
+    rates = config.train.part_learning_rates.model_dump(exclude_none=True)
     settings = OptimizerSettings(
         learning_rate=learning_rate,
+        part_learning_rates={part: rate * learning_rate / config.train.learning_rate for part, rate in rates.items()},
+        optimizer=config.train.optimizer,
         steps=steps,
         warmup_steps=warmup_steps,
         schedule=schedule,  # type: ignore[arg-type]  # the config's Literal
@@ -244,15 +269,29 @@ def build_backend(
     reference = NoReference() if algorithm is None else algorithm.reference_rule
     if isinstance(reference, FrozenReference) and has_adapters(model.policy.model):
         reference = AdapterOff()  # the same policy, without a copy
-    return TorchBackend(
-        model,
-        settings,
-        reference=reference,
-        freeze=config.train.freeze,
-        micro_batch_tokens=config.train.micro_batch_tokens,
-        checkpoint_layers=config.backend.gradient_checkpointing,
-        device=str(next(model.policy.parameters()).device),
+    options: dict[str, Any] = {
+        "ranks": ranks or ALONE,
+        "reference": reference,
+        "freeze": config.train.freeze,
+        "micro_batch_tokens": config.train.micro_batch_tokens,
+        "checkpoint_layers": config.backend.gradient_checkpointing,
+        "device": next(model.policy.parameters()).device.type,
+    }
+    if config.backend.type == "torch":
+        return TorchBackend(model, settings, **options)
+    if not torch.distributed.is_initialized():
+        raise ConfigError(
+            "backend.type is deepspeed, which needs a launcher even for one process: torchrun --nproc-per-node 1 -m "
+            "mmrl run CONFIG, or deepspeed --num_gpus 1 --no_local_rank --module mmrl run CONFIG. Without one, set "
+            "backend.type: torch."
+        )
+    zero = ZeroSettings(
+        stage=config.backend.zero_stage,
+        offload_optimizer=config.backend.offload_optimizer,
+        offload_weights=config.backend.offload_weights,
+        nvme_folder=config.backend.nvme_folder,
     )
+    return DeepSpeedBackend(model, settings, zero, **options)
 
 
 def build_sampling(config: Config) -> Sampling:
@@ -310,11 +349,12 @@ def evaluate_policy(
     renderer: Renderer,
     sampled: bool,
     progress: Progress,
+    ranks: Ranks | None = None,
 ) -> EvaluationResult:
     """A model's evaluation on samples with the config's rewards, by an engine of its own."""
     with open_engine(config, model) as engine:
         return evaluate_with(
-            config, engine, samples, scorer=scorer, renderer=renderer, sampled=sampled, progress=progress
+            config, engine, samples, scorer=scorer, renderer=renderer, sampled=sampled, progress=progress, ranks=ranks
         )
 
 
@@ -327,10 +367,12 @@ def evaluate_with(
     renderer: Renderer,
     sampled: bool,
     progress: Progress,
+    ranks: Ranks | None = None,
 ) -> EvaluationResult:
-    """The evaluation of the weights that an engine samples from."""
+    """The evaluation of the weights that an engine samples from. Several ranks share the samples."""
     from mmrl.evaluation.evaluate import evaluate
     from mmrl.policy.forms import FORMS
+    from mmrl.ranks import ALONE
     from mmrl.rewards.answer import find_answer
 
     tag = FORMS[config.prompt.mode].answer_tag
@@ -343,6 +385,7 @@ def evaluate_with(
         settings=evaluation_settings(config, sampled=sampled),
         answer_of=lambda text: find_answer(text, tag).valid,
         progress=progress,
+        ranks=ranks or ALONE,
     )
 
 
@@ -355,20 +398,23 @@ def build_trainer(
     validation: Sequence[Sample],
     scorer: RewardScorer,
     progress: Progress,
+    ranks: Ranks | None = None,
 ) -> Trainer:
-    """Everything the RL stage works with."""
+    """Everything the RL stage works with. `ranks`: None is alone."""
     from mmrl.algorithms.build import build_algorithm
     from mmrl.algorithms.memory import Memory
+    from mmrl.backend.torch_backend import TorchBackend
     from mmrl.curriculum.build import build_sampler
-    from mmrl.policy.adapters import add_adapters
     from mmrl.policy.forms import target_text
     from mmrl.policy.masking import black_patch, blackened
     from mmrl.progress import SilentProgress
+    from mmrl.ranks import ALONE
     from mmrl.training.loop import LoopSettings, Trainer
     from mmrl.training.planned import Author
     from mmrl.training.saver import Keep
     from mmrl.training.watcher import WatchSettings
 
+    together = ranks or ALONE
     algorithm = build_algorithm(config.algorithm)
     renderer = build_renderer(config, model, run_dir=run_dir)
     settings = config.train
@@ -379,14 +425,34 @@ def build_trainer(
         best=None if best is None else best.metric,
         best_is="highest" if best is None else best.best,
     )
-    if settings.lora is not None:
-        add_adapters(model.policy, **settings.lora.model_dump(), seed=config.run.seed)
+    add_configured_adapters(config, model)
     engine = build_engine(config, model)
+    backend = build_backend(
+        config,
+        model,
+        steps=updates,
+        learning_rate=settings.learning_rate,
+        warmup_steps=settings.warmup_steps,
+        schedule=settings.schedule,
+        algorithm=algorithm,
+        ranks=ranks,
+    )
+    # An engine that samples from the trained module itself needs it whole; any other has weights of its own.
+    own_module = config.rollout.engine == "transformers"
+    sampling_within = backend.whole if own_module and not isinstance(backend, TorchBackend) else nullcontext
 
     def evaluate() -> dict[str, float]:
-        result = evaluate_with(
-            config, engine, validation, scorer=scorer, renderer=renderer, sampled=False, progress=SilentProgress()
-        )
+        with sampling_within():
+            result = evaluate_with(
+                config,
+                engine,
+                validation,
+                scorer=scorer,
+                renderer=renderer,
+                sampled=False,
+                progress=SilentProgress(),
+                ranks=ranks,
+            )
         return {f"eval/{task}_accuracy": summary.accuracy.value for task, summary in result.tasks.items()}
 
     def decode(token_ids: Sequence[int]) -> str:
@@ -424,15 +490,9 @@ def build_trainer(
         renderer=renderer,
         engine=engine,
         scorer=scorer,
-        backend=build_backend(
-            config,
-            model,
-            steps=updates,
-            learning_rate=settings.learning_rate,
-            warmup_steps=settings.warmup_steps,
-            schedule=settings.schedule,
-            algorithm=algorithm,
-        ),
+        backend=backend,
+        sampling_within=sampling_within,
+        ranks=together,
         decode=decode,
         author=Author(write=write, encode=encode),
         blacken=blacken,
@@ -440,7 +500,7 @@ def build_trainer(
         evaluate=evaluate,
         watch=WatchSettings(**config.watch.model_dump()),
         progress=progress,
-        trackers=build_trackers(config, run_dir),
+        trackers=build_trackers(config, run_dir) if together.first else [],
     )
 
 

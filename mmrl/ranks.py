@@ -115,8 +115,8 @@ ALONE = Ranks()
 
 
 def launched() -> bool:
-    """Whether a launcher (torchrun, deepspeed) started this process as one of several."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+    """Whether a launcher (torchrun, deepspeed) started this process, as one of several or the only one."""
+    return {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys()
 
 
 def join(device: str) -> Ranks:

@@ -459,6 +459,8 @@ def _import_deepspeed(device: str) -> Any:
             "backend.type: torch."
         ) from error
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    if device == "cpu":  # its shared-memory sums are compiled for a minute at the first start; gloo does them as well
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     return deepspeed
 
 

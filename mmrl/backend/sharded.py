@@ -107,8 +107,8 @@ class Shards:
         return torch.cat([one.flatten() for one in found])
 
     def _load_values(self, values: Mapping[str, Tensor]) -> None:
-        from deepspeed.utils import safe_set_full_fp32_param
         from deepspeed.runtime.zero import GatheredParameters
+        from deepspeed.utils import safe_set_full_fp32_param
 
         for name, parameter in self._trainable:
             if name not in values:

@@ -87,4 +87,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if int(os.environ.get("RANK", "0")) > 0:  # one of several that torchrun or deepspeed started: the first one speaks
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # until the process ends
     return finish(lambda: app(args=given, prog_name="mmrl", standalone_mode=False))

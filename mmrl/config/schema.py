@@ -230,6 +230,15 @@ class LoraConfig(Section):
     parts: Annotated[tuple[Literal["vision", "projector", "language"], ...], Field(min_length=1)] = Field(
         ("language",), description="of the model, in which such layers are looked for"
     )
+    magnitude: bool = Field(False, description="DoRA: also learn the length of each row of the weights")
+
+
+class PartRatesConfig(Section):
+    """Learning rates of parts of the model; a part without one learns at train.learning_rate."""
+
+    vision: Annotated[float, Field(gt=0)] | None = Field(None, description="of the tower")
+    projector: Annotated[float, Field(gt=0)] | None = None
+    language: Annotated[float, Field(gt=0)] | None = None
 
 
 class KeepBestConfig(Section):
@@ -246,6 +255,10 @@ class TrainConfig(Section):
         description="which samples come when: shuffled, or another of docs/algorithms.md, or {type: …, setting: …}",
     )
     learning_rate: Annotated[float, Field(gt=0)] = 1e-6
+    part_learning_rates: PartRatesConfig = PartRatesConfig()
+    optimizer: Literal["adamw", "adamw_8bit"] = Field(
+        "adamw", description="adamw_8bit: its memory in 8 bits (bitsandbytes)"
+    )
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     final_learning_rate_fraction: Fraction = Field(0.0, description="where linear and cosine end, of learning_rate")
@@ -322,7 +335,20 @@ class TrackingConfig(Section):
 
 
 class BackendConfig(Section):
-    type: Literal["torch"] = "torch"
+    """Where the policy trains. Several processes that torchrun or deepspeed started train together with either type."""
+
+    type: Literal["torch", "deepspeed"] = Field(
+        "torch",
+        description="torch: every process holds the whole policy; deepspeed: spread over them (docs/many_gpus.md)",
+    )
+    zero_stage: Literal[0, 1, 2, 3] = Field(
+        2, description="deepspeed spreads: 1 the optimiser's memory; 2 and gradients; 3 and weights; 0 nothing"
+    )
+    offload_optimizer: Literal["none", "cpu", "nvme"] = Field(
+        "none", description="deepspeed: where the optimiser's memory lies instead of the GPU"
+    )
+    offload_weights: Literal["none", "cpu"] = Field("none", description="deepspeed, zero_stage 3: the same of weights")
+    nvme_folder: str = Field("", description="for offload_optimizer nvme: a folder on a fast local disk")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["float32", "bfloat16"] = "float32"
     threads: Positive | None = Field(None, description="CPU threads; default: all cores")

@@ -16,6 +16,7 @@ from mmrl.errors import DataError
 from mmrl.evaluation.estimators import Interval, bootstrap, majority_at_k, pass_at_k
 from mmrl.evaluation.result import EvaluationResult, EvaluationSettings, SampleRow, TaskSummary
 from mmrl.progress import Progress, SilentProgress
+from mmrl.ranks import ALONE, Ranks
 from mmrl.rewards.answer import find_answer
 from mmrl.rollout.engine import RolloutEngine, Sampling
 from mmrl.types import Dropped, Prompt, RewardStatus, RolloutGroup, Sample, ScoredGroup
@@ -46,22 +47,27 @@ def evaluate(
     answer_of: AnswerOf = tagged_answer,
     prepare: Callable[[Sequence[Sample]], None] = lambda samples: None,
     progress: Progress | None = None,
+    ranks: Ranks = ALONE,
 ) -> EvaluationResult:
     """Accuracy, pass@k, majority@k, format, length, truncation; per task and overall, with intervals over samples.
 
     `answer_of` finds the answer that a completion votes for in majority@k. `prepare` is told the next batch while one
     is under way, so that its media can be decoded meanwhile. Completions are seeded by sample, never by
-    batch or step, so two models are asked with the same randomness.
+    batch or step, so two models are asked with the same randomness. With several ranks each asks its share, and all
+    are told the whole result.
     """
     _check_samples(samples)
     rows: list[SampleRow] = []
-    with (progress or SilentProgress()).task("evaluating", total=len(samples)) as task:
-        batches = list(_batches(samples, settings.batch_prompts))
+    mine = ranks.share(samples)
+    with (progress or SilentProgress()).task("evaluating", total=len(mine)) as task:
+        batches = list(_batches(mine, settings.batch_prompts))
         for batch, following in zip(batches, [*batches[1:], ()], strict=True):
             prompts = render(batch)  # once, for both passes
             prepare(following)
             rows += _evaluate_batch(batch, prompts, engine, scorer, settings, answer_of)
             task.advance(len(batch), accuracy=round(fmean(row.greedy_accuracy for row in rows), 3))
+    told = [iter(part) for part in ranks.gather(rows)]
+    rows = [next(told[place % ranks.count]) for place in range(len(samples))]
     tasks = dict.fromkeys(row.task for row in rows)
     return EvaluationResult(
         settings=settings,

@@ -16,9 +16,11 @@ from mmrl.atomic import write_atomically
 from mmrl.config.load import dump_config, load_config
 from mmrl.config.schema import Config
 from mmrl.errors import RunError
+from mmrl.ranks import ALONE, Ranks
 
-# What a resumed run may change: how long it is, where it lies, what it keeps and who is told.
+# What a resumed run may change: how long it is, where it lies, what it keeps, who is told, how ranks share the policy.
 FREE = (
+    *(("backend", key) for key in ("type", "zero_stage", "offload_optimizer", "offload_weights", "nvme_folder")),
     ("run", "folder"),
     ("train", "steps"),
     ("train", "checkpoint_every"),
@@ -59,22 +61,26 @@ def open_run(config: Config, *, resume: bool, overwrite: bool) -> Path:
 
 
 @contextmanager
-def timed(run_dir: Path, stage: str) -> Iterator[None]:
-    """Adds the stage's seconds and the process's peak memory to stages.json, over all processes of the run."""
+def timed(run_dir: Path, stage: str, ranks: Ranks = ALONE) -> Iterator[None]:
+    """Adds the stage's seconds and the process's peak memory to stages.json, over all processes of the run.
+
+    Of several ranks the first writes its own.
+    """
     from mmrl.training.loop import peak_memory_mib
 
     began = time.perf_counter()
     try:
         yield
     finally:
-        path = run_dir / "stages.json"
-        stages: dict[str, dict[str, float]] = json.loads(path.read_text()) if path.is_file() else {}
-        before = stages.get(stage, {"seconds": 0.0, "peak_mib": 0.0})
-        stages[stage] = {
-            "seconds": round(before["seconds"] + time.perf_counter() - began, 3),
-            "peak_mib": round(max(before["peak_mib"], peak_memory_mib()), 1),
-        }
-        write_atomically(path, json.dumps(stages, indent=1).encode())
+        if ranks.first:
+            path = run_dir / "stages.json"
+            stages: dict[str, dict[str, float]] = json.loads(path.read_text()) if path.is_file() else {}
+            before = stages.get(stage, {"seconds": 0.0, "peak_mib": 0.0})
+            stages[stage] = {
+                "seconds": round(before["seconds"] + time.perf_counter() - began, 3),
+                "peak_mib": round(max(before["peak_mib"], peak_memory_mib()), 1),
+            }
+            write_atomically(path, json.dumps(stages, indent=1).encode())
 
 
 def facts(config: Config, run_dir: Path) -> dict[str, Any]:

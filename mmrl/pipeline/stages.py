@@ -1,8 +1,7 @@
-"""The stages of a run, each atomic: data → cold start → screening → RL → evaluation before and after → report.
+"""The stages of a run, each atomic: data → cold start → RL → evaluation before and after → report.
 
     runs/<name>/  config.yaml   data/   model/ (a tiny one)   cold_start/   checkpoints/   traces/   metrics.jsonl
-                  cold_start.jsonl   screened/   evaluation/{before,after}.json   stages.json   report.json
-                  report.html
+                  cold_start.jsonl   evaluation/{before,after}.json   stages.json   report.json   report.html
 
 A stage that is on disk whole is not done again: `--resume` runs what is missing. Nothing of an existing run is
 overwritten unless `--overwrite` says so.
@@ -12,8 +11,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,8 @@ from mmrl.config.schema import Config
 from mmrl.errors import ConfigError, RunError
 from mmrl.pipeline.models import copy_model
 from mmrl.pipeline.run_folder import facts, open_run, timed
-from mmrl.progress import Progress
+from mmrl.progress import Progress, SilentProgress
+from mmrl.ranks import ALONE, Ranks, launched, leave
 from mmrl.types import Sample
 
 if TYPE_CHECKING:
@@ -49,34 +50,36 @@ class Splits:
     train: list[Sample]
     validation: list[Sample]
     test: list[Sample]
-    manifests: Mapping[str, str]  # split → its file, of those that are there
 
 
 def run_pipeline(config: Config, *, resume: bool, overwrite: bool, progress: Progress) -> PipelineResult:
     """`mmrl run`: every stage that the config has and that is not done yet, then the report."""
-    build.check_engine_is_installed(config)
-    run_dir = open_run(config, resume=resume, overwrite=overwrite)
-    splits = prepare_data(config, run_dir, progress)
-    started = _prepare_policy(config, run_dir, splits, progress)
-    splits = _screened(config, run_dir, started, splits, progress)
-    if splits.test:
-        _evaluated(config, run_dir, "before", started, splits.test, progress)
-    trained = _train(config, run_dir, started, splits, progress)
-    if splits.test:
-        _evaluated(config, run_dir, "after", trained, splits.test, progress)
     from mmrl.report.build import build_report
 
-    report = build_report(run_dir, facts=facts(config, run_dir))
+    build.check_engine_is_installed(config)
+    with _together(config, progress) as stage:
+        ranks = stage.ranks
+        run_dir = ranks.first_does(lambda: open_run(config, resume=resume, overwrite=overwrite))
+        splits = prepare_data(config, run_dir, stage.progress, ranks)
+        started = _prepare_policy(config, run_dir, splits, stage)
+        if splits.test:
+            _evaluated(config, run_dir, "before", started, splits.test, stage)
+        trained = _train(config, run_dir, started, splits, stage)
+        if splits.test:
+            _evaluated(config, run_dir, "after", trained, splits.test, stage)
+        report = ranks.first_does(lambda: build_report(run_dir, facts=facts(config, run_dir)))
     return PipelineResult(run_dir=run_dir, report=report)
 
 
 def train_stage(config: Config, *, resume: bool, overwrite: bool, progress: Progress) -> Path:
     """`mmrl train`: the RL stage alone, from `model`. Returns the last checkpoint."""
     build.check_engine_is_installed(config)
-    run_dir = open_run(config, resume=resume, overwrite=overwrite)
-    splits = prepare_data(config, run_dir, progress)
-    base = prepare_model(config, run_dir)
-    return _train(config, run_dir, base, _screened(config, run_dir, base, splits, progress), progress)
+    with _together(config, progress) as stage:
+        ranks = stage.ranks
+        run_dir = ranks.first_does(lambda: open_run(config, resume=resume, overwrite=overwrite))
+        splits = prepare_data(config, run_dir, stage.progress, ranks)
+        base = ranks.first_does(lambda: prepare_model(config, run_dir))
+        return _train(config, run_dir, base, splits, stage)
 
 
 def cold_start_stage(config: Config, *, out: Path | None, overwrite: bool, progress: Progress) -> Path:
@@ -85,15 +88,18 @@ def cold_start_stage(config: Config, *, out: Path | None, overwrite: bool, progr
         raise ConfigError("this config has no `sft` section, so there is no cold start to run. Add one.")
     if out is not None and out.exists():
         raise RunError(f"{out} exists. A model is never overwritten: choose another --out, or remove it first.")
-    run_dir = open_run(config, resume=False, overwrite=overwrite)
-    splits = prepare_data(config, run_dir, progress)
-    folder = _cold_start(config, run_dir, prepare_model(config, run_dir), splits, progress)
-    if out is None:
-        return folder
-    return copy_model(folder, out)
+    with _together(config, progress) as stage:
+        ranks = stage.ranks
+        run_dir = ranks.first_does(lambda: open_run(config, resume=False, overwrite=overwrite))
+        splits = prepare_data(config, run_dir, stage.progress, ranks)
+        base = ranks.first_does(lambda: prepare_model(config, run_dir))
+        folder = _cold_start(config, run_dir, base, splits, stage)
+        if out is None:
+            return folder
+        return ranks.first_does(lambda: copy_model(folder, out))
 
 
-def prepare_data(config: Config, run_dir: Path, progress: Progress) -> Splits:
+def prepare_data(config: Config, run_dir: Path, progress: Progress, ranks: Ranks = ALONE) -> Splits:
     """Build the recipe into the run folder (once), read the manifests."""
     from mmrl.config.recipe_settings import settings_in_words
     from mmrl.data.manifest import read_manifest
@@ -101,16 +107,16 @@ def prepare_data(config: Config, run_dir: Path, progress: Progress) -> Splits:
 
     data = config.data
     if data.recipe is not None:
-        with timed(run_dir, "data"):
-            report = build_recipe(data.recipe, run_dir / "data", progress=progress)
+        recipe = data.recipe
+        with timed(run_dir, "data", ranks):
+            report = ranks.first_does(lambda: build_recipe(recipe, run_dir / "data", progress=progress))
         if said := settings_in_words(config):
             progress.note(said)
         paths = {split: str(path) for split, path in report.manifests.items()}
     else:
         paths = {name: path for name in ("train", "validation", "test") if (path := getattr(data, name)) is not None}
     splits = Splits(
-        **{name: read_manifest(paths[name]) if name in paths else [] for name in ("train", "validation", "test")},
-        manifests=paths,
+        **{name: read_manifest(paths[name]) if name in paths else [] for name in ("train", "validation", "test")}
     )
     counts = ", ".join(f"{len(getattr(splits, n))} {n}" for n in ("train", "validation", "test"))
     progress.note(f"data: {counts}")
@@ -133,34 +139,44 @@ def prepare_model(config: Config, run_dir: Path) -> str:
 # ── stages ──
 
 
-def _prepare_policy(config: Config, run_dir: Path, splits: Splits, progress: Progress) -> str:
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    """Who takes part in a stage, and whom it tells how far it is."""
+
+    ranks: Ranks
+    progress: Progress  # silent but on the first rank
+
+
+@contextmanager
+def _together(config: Config, progress: Progress) -> Iterator[_Stage]:
+    """Meet the other ranks, if a launcher started several; part when all is done."""
+    if not launched():
+        yield _Stage(ALONE, progress)
+        return
+    ranks = build.join_ranks(config)
+    yield _Stage(ranks, progress if ranks.first else SilentProgress())
+    leave()
+
+
+def _prepare_policy(config: Config, run_dir: Path, splits: Splits, stage: _Stage) -> str:
     """The model the RL stage starts from: after the cold start, where there is one."""
-    base = prepare_model(config, run_dir)
+    base = stage.ranks.first_does(lambda: prepare_model(config, run_dir))
     if config.sft is None:
         return base
-    return str(_cold_start(config, run_dir, base, splits, progress))
+    return str(_cold_start(config, run_dir, base, splits, stage))
 
 
-def _screened(config: Config, run_dir: Path, start_model: str, splits: Splits, progress: Progress) -> Splits:
-    if config.screening is None:
-        return splits
-    from mmrl.pipeline.screening import screened
-
-    return replace(
-        splits, train=screened(config, run_dir, start_model, splits.manifests["train"], splits.train, progress)
-    )
-
-
-def _cold_start(config: Config, run_dir: Path, base: str, splits: Splits, progress: Progress) -> Path:
+def _cold_start(config: Config, run_dir: Path, base: str, splits: Splits, stage: _Stage) -> Path:
     from mmrl.training.metrics import MetricsLog
     from mmrl.training.sft import cold_start
 
-    folder = run_dir / "cold_start"
-    if folder.exists():
+    folder, ranks = run_dir / "cold_start", stage.ranks
+    if ranks.first_does(folder.exists):
         return folder
     assert config.sft is not None
-    with timed(run_dir, "cold_start"):
+    with timed(run_dir, "cold_start", ranks):
         model = build.load_policy(config, base)
+        build.add_configured_adapters(config, model)
         backend = build.build_backend(
             config,
             model,
@@ -168,9 +184,10 @@ def _cold_start(config: Config, run_dir: Path, base: str, splits: Splits, progre
             learning_rate=config.sft.learning_rate,
             warmup_steps=config.sft.warmup_steps,
             schedule="linear",
+            ranks=ranks,
         )
         log = MetricsLog(run_dir / "cold_start.jsonl")
-        log.discard_from(0)
+        ranks.first_does(lambda: log.discard_from(0))
         cold_start(
             splits.train,
             renderer=build.build_renderer(config, model, run_dir=run_dir),
@@ -178,27 +195,29 @@ def _cold_start(config: Config, run_dir: Path, base: str, splits: Splits, progre
             tokenizer=model.processor.tokenizer,
             settings=build.cold_start_settings(config),
             log=log.log,
-            progress=progress,
+            progress=stage.progress,
+            ranks=ranks,
         )
         aside = folder.with_name(".cold_start.partial")
-        shutil.rmtree(aside, ignore_errors=True)
-        model.save(aside)
-        aside.rename(folder)
+        ranks.first_does(lambda: shutil.rmtree(aside, ignore_errors=True))
+        backend.save_model(aside)  # adapters merged: the RL stage begins with new ones
+        ranks.first_does(lambda: aside.rename(folder))
     return folder
 
 
-def _train(config: Config, run_dir: Path, start_model: str, splits: Splits, progress: Progress) -> Path:
+def _train(config: Config, run_dir: Path, start_model: str, splits: Splits, stage: _Stage) -> Path:
     """RL from the last checkpoint, or from `start_model`. Returns the final checkpoint's folder."""
     from mmrl.training.checkpoint import checkpoints, load_trainer_state, newest_sound
     from mmrl.training.collect import PreparesAhead
     from mmrl.training.loop import train
 
-    found = newest_sound(run_dir, progress.note)
+    ranks, progress = stage.ranks, stage.progress
+    found = ranks.first_does(lambda: newest_sound(run_dir, progress.note))
     if found is not None and found.step >= config.train.steps:
         return found.folder
     # A run that goes on past an earlier end has another model: what was said of the old one no longer holds.
     (run_dir / "evaluation" / "after.json").unlink(missing_ok=True)
-    with timed(run_dir, "train"), build.build_scorer(config, splits.train) as scorer:
+    with timed(run_dir, "train", ranks), build.build_scorer(config, splits.train) as scorer:
         # With adapters the model itself stays what it was; a checkpoint's weights have them merged already.
         merged = config.train.lora is not None
         model = build.load_policy(config, str(found.folder) if found and not merged else start_model)
@@ -210,12 +229,13 @@ def _train(config: Config, run_dir: Path, start_model: str, splits: Splits, prog
             validation=splits.validation,
             scorer=scorer,
             progress=progress,
+            ranks=ranks,
         )
-        for idle in trainer.algorithm.idle(splits.train):
-            progress.note(f"algorithm {trainer.algorithm.name}: {idle}")
         start = 0
         if found:
-            start = load_trainer_state(found, backend=trainer.backend, sampler=trainer.sampler, memory=trainer.memory)
+            start = load_trainer_state(
+                found, backend=trainer.backend, sampler=trainer.sampler, memory=trainer.memory, ranks=ranks
+            )
         try:
             done = train(trainer, start=start)
         finally:
@@ -228,12 +248,12 @@ def _train(config: Config, run_dir: Path, start_model: str, splits: Splits, prog
 
 
 def _evaluated(
-    config: Config, run_dir: Path, name: str, model_path: str | Path, samples: Sequence[Sample], progress: Progress
+    config: Config, run_dir: Path, name: str, model_path: str | Path, samples: Sequence[Sample], stage: _Stage
 ) -> None:
-    path = run_dir / "evaluation" / f"{name}.json"
-    if path.exists():
+    path, ranks, progress = run_dir / "evaluation" / f"{name}.json", stage.ranks, stage.progress
+    if ranks.first_does(path.exists):
         return
-    with timed(run_dir, f"evaluation_{name}"), build.build_scorer(config, samples) as scorer:
+    with timed(run_dir, f"evaluation_{name}", ranks), build.build_scorer(config, samples) as scorer:
         model: LoadedModel = build.load_policy(config, str(model_path))
         result = build.evaluate_policy(
             config,
@@ -243,7 +263,10 @@ def _evaluated(
             renderer=build.build_renderer(config, model, run_dir=run_dir),
             sampled=True,
             progress=progress,
+            ranks=ranks,
         )
+    if not ranks.first:
+        return
     path.parent.mkdir(exist_ok=True)
     write_atomically(path, json.dumps(result.to_json(), indent=1).encode())
     progress.note(f"accuracy {name}: {result.overall.accuracy.value:.1%} of {result.overall.samples} test samples")

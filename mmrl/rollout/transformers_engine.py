@@ -47,7 +47,8 @@ class TransformersEngine:
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]], *, version: int) -> None:
         own = dict(self._policy.model.named_parameters())
-        if has_adapters(self._policy.model):  # the trainer's own module: nobody else has them
+        # Adapters, and parameters that DeepSpeed spreads over ranks: only the trainer's own module has them.
+        if has_adapters(self._policy.model) or any(hasattr(value, "ds_id") for value in own.values()):
             weights = ()
         with torch.no_grad():
             for name, value in weights:

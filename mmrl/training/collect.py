@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -79,6 +80,7 @@ def collect(
     author: Author | None = None,
     meanwhile: Callable[[Sequence[RolloutGroup]], None] | None = None,
     ranks: Ranks = ALONE,
+    sampling_within: Callable[[], AbstractContextManager[None]] = nullcontext,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Collected:
     """Up to `prompts` groups that media, rewards and filters let through.
@@ -86,7 +88,8 @@ def collect(
     Every dropped group is replaced by one of the next sample, in at most `max_refills` further rounds; a sample is
     asked once per step. A step may end with fewer groups than asked for; it says so in its metrics. `meanwhile` is done
     with a round's groups while they are being scored. With several ranks each asks its share of the samples; what is
-    returned is alike on all, but for the pixels of other ranks' groups.
+    returned is alike on all, but for the pixels of other ranks' groups. Completions are sampled inside
+    `sampling_within`.
     """
     out = Collected()
     asked: set[str] = set()
@@ -103,8 +106,11 @@ def collect(
         sizes = None
         if isinstance(sampler, BudgetSampler):
             sizes = _budgeted(sampler, samples, ready, each=sampling.group_size, ranks=ranks)
-        groups = asked_groups(ready, sizes, engine=engine, algorithm=algorithm, sampling=sampling, step=step, by=author)
-        twins = twin_groups(groups, engine=engine, algorithm=algorithm, sampling=sampling, step=step)
+        with sampling_within():
+            groups = asked_groups(
+                ready, sizes, engine=engine, algorithm=algorithm, sampling=sampling, step=step, by=author
+            )
+            twins = twin_groups(groups, engine=engine, algorithm=algorithm, sampling=sampling, step=step)
         generated = clock()
         lost = engine.take_dropped() if isinstance(engine, LosesGroups) else []
         if meanwhile is None:
