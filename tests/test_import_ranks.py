@@ -18,7 +18,7 @@ RANKS = {
     "batch": 1,
     "tensors": 1,
     "ranks": 1,
-    "rank_watch": 1,
+    "rank_watch": 2,
     "credit": 2,
     "objective": 2,
     "plan": 2,

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.ranks.three_ranks import HUNG_AFTER, SILENT_AFTER, work
+from tests.ranks.three_ranks import work
 
 COUNT = 3
 BOUND = 60.0  # seconds; some ten are what it takes, the rest is for a busy machine
