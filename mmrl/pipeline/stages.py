@@ -1,7 +1,8 @@
-"""The stages of a run, each atomic: data → cold start → RL → evaluation before and after → report.
+"""The stages of a run, each atomic: data → cold start → screening → RL → evaluation before and after → report.
 
     runs/<name>/  config.yaml   data/   model/ (a tiny one)   cold_start/   checkpoints/   traces/   metrics.jsonl
-                  cold_start.jsonl   evaluation/{before,after}.json   stages.json   report.json   report.html
+                  cold_start.jsonl   screened/   evaluation/{before,after}.json   stages.json   report.json
+                  report.html
 
 A stage that is on disk whole is not done again: `--resume` runs what is missing. Nothing of an existing run is
 overwritten unless `--overwrite` says so.
@@ -13,7 +14,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,7 @@ class Splits:
     train: list[Sample]
     validation: list[Sample]
     test: list[Sample]
+    manifests: Mapping[str, str]  # split → its file, of those that are there
 
 
 def run_pipeline(config: Config, *, resume: bool, overwrite: bool, progress: Progress) -> PipelineResult:
@@ -62,6 +64,7 @@ def run_pipeline(config: Config, *, resume: bool, overwrite: bool, progress: Pro
         run_dir = ranks.first_does(lambda: open_run(config, resume=resume, overwrite=overwrite))
         splits = prepare_data(config, run_dir, stage.progress, ranks)
         started = _prepare_policy(config, run_dir, splits, stage)
+        splits = _screened(config, run_dir, started, splits, stage)
         if splits.test:
             _evaluated(config, run_dir, "before", started, splits.test, stage)
         trained = _train(config, run_dir, started, splits, stage)
@@ -79,7 +82,7 @@ def train_stage(config: Config, *, resume: bool, overwrite: bool, progress: Prog
         run_dir = ranks.first_does(lambda: open_run(config, resume=resume, overwrite=overwrite))
         splits = prepare_data(config, run_dir, stage.progress, ranks)
         base = ranks.first_does(lambda: prepare_model(config, run_dir))
-        return _train(config, run_dir, base, splits, stage)
+        return _train(config, run_dir, base, _screened(config, run_dir, base, splits, stage), stage)
 
 
 def cold_start_stage(config: Config, *, out: Path | None, overwrite: bool, progress: Progress) -> Path:
@@ -116,7 +119,8 @@ def prepare_data(config: Config, run_dir: Path, progress: Progress, ranks: Ranks
     else:
         paths = {name: path for name in ("train", "validation", "test") if (path := getattr(data, name)) is not None}
     splits = Splits(
-        **{name: read_manifest(paths[name]) if name in paths else [] for name in ("train", "validation", "test")}
+        **{name: read_manifest(paths[name]) if name in paths else [] for name in ("train", "validation", "test")},
+        manifests=paths,
     )
     counts = ", ".join(f"{len(getattr(splits, n))} {n}" for n in ("train", "validation", "test"))
     progress.note(f"data: {counts}")
@@ -164,6 +168,17 @@ def _prepare_policy(config: Config, run_dir: Path, splits: Splits, stage: _Stage
     if config.sft is None:
         return base
     return str(_cold_start(config, run_dir, base, splits, stage))
+
+
+def _screened(config: Config, run_dir: Path, start_model: str, splits: Splits, stage: _Stage) -> Splits:
+    """The splits with the training samples as screening leaves them, where the config asks for it."""
+    if config.screening is None:
+        return splits
+    from mmrl.pipeline.screening import screened
+
+    manifest, samples, tell = splits.manifests["train"], splits.train, stage.progress
+    kept = stage.ranks.first_does(lambda: screened(config, run_dir, start_model, manifest, samples, tell))
+    return replace(splits, train=kept)
 
 
 def _cold_start(config: Config, run_dir: Path, base: str, splits: Splits, stage: _Stage) -> Path:
@@ -231,6 +246,8 @@ def _train(config: Config, run_dir: Path, start_model: str, splits: Splits, stag
             progress=progress,
             ranks=ranks,
         )
+        for idle in trainer.algorithm.idle(splits.train):
+            progress.note(f"algorithm {trainer.algorithm.name}: {idle}")
         start = 0
         if found:
             start = load_trainer_state(
