@@ -14,24 +14,16 @@ there are more bars, two series with a legend, and values between the lines of t
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from mmrl.data.builders.worlds.chart_drawing import TOP, Chart, draw_chart
 from mmrl.data.builders.worlds.words import invented_words
 from mmrl.data.builders.worlds.world import DoesNotFit, Slot, WorldOptions, generated
 from mmrl.data.source import Draft, NewFile, Source
 from mmrl.errors import DataError
 from mmrl.types import Answer
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-_PALETTES = ("tab10", "Set2", "Dark2", "Set1")
-_TOP = 100
 
 
 class ChartOptions(WorldOptions):
@@ -39,22 +31,6 @@ class ChartOptions(WorldOptions):
 
     size: int = Field(224, ge=168, le=2048, description="width of the pictures, pixels; their height is 3/4 of it")
     kinds: tuple[str, ...] = Field(("bar", "line", "pie"), min_length=1, description="of charts")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Chart:
-    kind: str
-    names: tuple[str, ...]
-    series: tuple[tuple[str, tuple[int, ...]], ...]  # (name, a value per name); a plain chart has one
-    asked: int  # which of the series the question is about
-
-    @property
-    def values(self) -> tuple[int, ...]:
-        return self.series[self.asked][1]
-
-    @property
-    def of_series(self) -> str:
-        return f" of {self.series[self.asked][0]}" if len(self.series) > 1 else ""
 
 
 def build_charts(options: ChartOptions, *, seed: int, splits: Mapping[str, int]) -> Source:
@@ -90,7 +66,7 @@ def _make(slot: Slot, options: ChartOptions) -> Draft:
         question=question,
         answer=answer,
         choices=choices,
-        media=(NewFile(type="image", content=_drawn(chart, slot, options.size), suffix=".png"),),
+        media=(NewFile(type="image", content=draw_chart(chart, slot, options.size), suffix=".png"),),
         metadata={
             "kind": about,
             "chart": kind,
@@ -99,17 +75,17 @@ def _make(slot: Slot, options: ChartOptions) -> Draft:
     )
 
 
-def _axes_chart(slot: Slot, kind: str) -> _Chart:
+def _axes_chart(slot: Slot, kind: str) -> Chart:
     dice = slot.random
     count = dice.randint(5, 8) if slot.hard else dice.randint(3, 5)
     names = tuple(invented_words(dice, count + 2, syllables=2))
-    grid = range(10, _TOP) if slot.hard else range(10, _TOP, 5)
+    grid = range(10, TOP) if slot.hard else range(10, TOP, 5)
     series = 2 if slot.hard and dice.random() < 0.6 else 1
     rows = tuple((names[count + i], tuple(dice.sample(grid, count))) for i in range(series))
-    return _Chart(kind=kind, names=names[:count], series=rows, asked=dice.randrange(series))
+    return Chart(kind=kind, names=names[:count], series=rows, asked=dice.randrange(series))
 
 
-def _pie(slot: Slot) -> _Chart:
+def _pie(slot: Slot) -> Chart:
     """Shares in whole percent, each at least 4, all different."""
     dice = slot.random
     count = dice.randint(5, 6) if slot.hard else dice.randint(3, 4)
@@ -119,25 +95,25 @@ def _pie(slot: Slot) -> _Chart:
         if min(shares) >= 4 and len(set(shares)) == count:
             break
     names = tuple(invented_words(dice, count, syllables=2))
-    return _Chart(kind="pie", names=names, series=(("share", tuple(shares)),), asked=0)
+    return Chart(kind="pie", names=names, series=(("share", tuple(shares)),), asked=0)
 
 
 Made = tuple[str, str, Answer, tuple[str, ...]]  # task, question, answer, options
 
 
-def _value(slot: Slot, chart: _Chart) -> Made:
+def _value(slot: Slot, chart: Chart) -> Made:
     place = slot.random.randrange(len(chart.names))
     question = f"What is the value{chart.of_series} for {chart.names[place]}?"
     return "value", question, Answer(type="number", value=chart.values[place]), ()
 
 
-def _difference(slot: Slot, chart: _Chart) -> Made:
+def _difference(slot: Slot, chart: Chart) -> Made:
     high, low = sorted(slot.random.sample(range(len(chart.names)), 2), key=lambda i: -chart.values[i])
     question = f"By how much is the value{chart.of_series} for {chart.names[high]} larger than for {chart.names[low]}?"
     return "value", question, Answer(type="number", value=chart.values[high] - chart.values[low]), ()
 
 
-def _total(slot: Slot, chart: _Chart) -> Made:
+def _total(slot: Slot, chart: Chart) -> Made:
     return (
         "value",
         f"What is the sum of all values{chart.of_series}?",
@@ -146,7 +122,7 @@ def _total(slot: Slot, chart: _Chart) -> Made:
     )
 
 
-def _above(slot: Slot, chart: _Chart) -> Made:
+def _above(slot: Slot, chart: Chart) -> Made:
     """The count is dealt, then the threshold follows from it."""
     count = slot.deal("above", range(1, 4))
     ordered = sorted(chart.values, reverse=True)
@@ -159,7 +135,7 @@ def _above(slot: Slot, chart: _Chart) -> Made:
     return "count", f"How many values{chart.of_series} are above {limit}?", Answer(type="number", value=count), ()
 
 
-def _extreme(slot: Slot, chart: _Chart) -> Made:
+def _extreme(slot: Slot, chart: Chart) -> Made:
     word, best = slot.random.choice((("largest", max), ("smallest", min)))
     value = best(chart.values)
     others = [abs(value - other) for other in chart.values if other != value]
@@ -178,7 +154,7 @@ def _three(slot: Slot, right: str, wrong: Sequence[str]) -> tuple[tuple[str, ...
     return slot.options(right, [*wrong, *invented_words(slot.random, 3 - len(wrong), syllables=2)])
 
 
-def _order(slot: Slot, chart: _Chart) -> Made:
+def _order(slot: Slot, chart: Chart) -> Made:
     right = slot.deal("order", ("yes", "no"))
     high, low = sorted(slot.random.sample(range(len(chart.names)), 2), key=lambda i: -chart.values[i])
     if chart.values[high] - chart.values[low] < 3:
@@ -190,19 +166,19 @@ def _order(slot: Slot, chart: _Chart) -> Made:
     return "choice", question, answer, choices
 
 
-def _share(slot: Slot, chart: _Chart) -> Made:
+def _share(slot: Slot, chart: Chart) -> Made:
     place = slot.random.randrange(len(chart.names))
     question = f"What share of the whole is {chart.names[place]}, in percent?"
     return "value", question, Answer(type="number", value=chart.values[place], unit="%"), ()
 
 
-def _two_shares(slot: Slot, chart: _Chart) -> Made:
+def _two_shares(slot: Slot, chart: Chart) -> Made:
     first, second = slot.random.sample(range(len(chart.names)), 2)
     question = f"What share of the whole are {chart.names[first]} and {chart.names[second]} together, in percent?"
     return "value", question, Answer(type="number", value=chart.values[first] + chart.values[second], unit="%"), ()
 
 
-Ask = Callable[[Slot, _Chart], Made]
+Ask = Callable[[Slot, Chart], Made]
 _QUESTIONS: Mapping[str, Ask] = {
     "value": _value,
     "difference": _difference,
@@ -217,80 +193,3 @@ _PIE_QUESTIONS: Mapping[str, Ask] = {
     "extreme": _extreme,
     "order": _order,
 }
-
-
-def _drawn(chart: _Chart, slot: Slot, width: int) -> bytes:
-    """The PNG. Without pyplot, without the user's matplotlibrc, and without a date in the file."""
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    dice = slot.random
-    points = 5.2 if len(chart.names) > 5 else 6.0
-    with matplotlib.rc_context({**matplotlib.rcParamsDefault, "font.size": points, "axes.linewidth": 0.5}):
-        figure = Figure(figsize=(2.24, 1.68), dpi=width / 2.24)
-        FigureCanvasAgg(figure)
-        axes = figure.add_subplot()
-        if chart.kind != "pie":
-            figure.subplots_adjust(left=0.19, right=0.97, top=0.88, bottom=0.18)
-        palette = matplotlib.colormaps[dice.choice(_PALETTES)]
-        colours = [palette(i) for i in range(8)]
-        {"bar": _bars, "line": _lines, "pie": _slices}[chart.kind](axes, chart, slot, colours)
-        if chart.kind != "pie":
-            _scale(axes, slot)
-            if len(chart.series) > 1:
-                axes.legend(fontsize=points, loc="upper center", bbox_to_anchor=(0.5, 1.22), ncols=2, frameon=False)
-        file = io.BytesIO()
-        figure.savefig(file, format="png", metadata={"Software": None})
-    return file.getvalue()
-
-
-def _bars(axes: Axes, chart: _Chart, slot: Slot, colours: Sequence[Any]) -> None:
-    lying = slot.random.random() < 0.3
-    wide = 0.7 / len(chart.series)
-    for index, (name, values) in enumerate(chart.series):
-        places = [i + (index - (len(chart.series) - 1) / 2) * wide for i in range(len(values))]
-        colour = colours[index] if slot.hard or slot.random.random() < 0.6 else colours[: len(values)]
-        bars = axes.barh if lying else axes.bar
-        drawn = bars(places, values, wide, label=name, color=colour)
-        if not slot.hard:
-            axes.bar_label(drawn, padding=1)
-    ticks = list(range(len(chart.names)))
-    if lying:
-        axes.set_yticks(ticks, chart.names)
-    else:
-        axes.set_xticks(ticks, chart.names, rotation=30 if len(chart.names) > 5 else 0)
-
-
-def _lines(axes: Axes, chart: _Chart, slot: Slot, colours: Sequence[Any]) -> None:
-    for index, (name, values) in enumerate(chart.series):
-        axes.plot(
-            range(len(values)), values, marker="os"[index], markersize=2.5, lw=1, color=colours[index], label=name
-        )
-        for place, value in enumerate(values if not slot.hard else ()):
-            axes.annotate(str(value), (place, value), xytext=(0, 3), textcoords="offset points", ha="center")
-    axes.set_xticks(range(len(chart.names)), chart.names, rotation=30 if len(chart.names) > 5 else 0)
-    axes.margins(x=0.1)
-
-
-def _slices(axes: Axes, chart: _Chart, slot: Slot, colours: Sequence[Any]) -> None:
-    written = None if slot.hard else "%d%%"
-    axes.pie(
-        chart.values,
-        labels=chart.names,
-        colors=list(colours),
-        autopct=written,
-        startangle=slot.random.randrange(0, 360, 15),
-        pctdistance=0.65,
-        wedgeprops={"linewidth": 0.5, "edgecolor": "white"},
-    )
-
-
-def _scale(axes: Axes, slot: Slot) -> None:
-    lying = axes.get_ylim()[1] < 20 and axes.get_xlim()[1] > 20  # bars that lie: their values run along x
-    axis = axes.xaxis if lying else axes.yaxis
-    (axes.set_xlim if lying else axes.set_ylim)(0, _TOP + 10)
-    axis.set_ticks(range(0, _TOP + 10, 10 if slot.hard else 20))
-    axis.grid(True, linewidth=0.3, color="0.8")
-    axes.set_axisbelow(True)
-    axes.tick_params(width=0.4, length=1.5, pad=1)

@@ -13,13 +13,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from mmrl.data.builders.worlds.photograph_files import PHOTOGRAPHS, load_photograph, photograph_path
 from mmrl.data.builders.worlds.world import DoesNotFit, Slot, WorldOptions, generated, png
 from mmrl.data.source import Draft, Source
 from mmrl.errors import DataError
@@ -29,58 +27,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Photograph:
-    """One file of a library."""
-
-    package: str  # as it is imported
-    file: str  # inside the package
-    notice: str  # what it shows, whose work it is, under which licence: as its package says
-    upright: bool = True  # whether there is no doubt which way is up
-
-    @property
-    def place(self) -> str:
-        return f"{self.package}/{self.file}"
-
-
-PHOTOGRAPHS: Mapping[str, Photograph] = {
-    "astronaut": Photograph(package="skimage", file="data/astronaut.png", notice="Eileen Collins; NASA; public domain"),
-    "coffee": Photograph(package="skimage", file="data/coffee.png", notice="a cup of coffee; Rachel Michetti; CC0"),
-    "hubble": Photograph(
-        package="skimage",
-        file="data/hubble_deep_field.jpg",
-        notice="galaxies; NASA and the Hubble Heritage Team; public domain",
-        upright=False,
-    ),
-    "coins": Photograph(
-        package="skimage",
-        file="data/coins.png",
-        notice="Greek coins from Pompeii; Brooklyn Museum; no known copyright restrictions",
-        upright=False,
-    ),
-    "china": Photograph(
-        package="sklearn",
-        file="datasets/images/china.jpg",
-        notice="a Chinese palace; danielbuechele (flickr.com/photos/danielbuechele); CC BY 2.0, pieces cut and changed",
-    ),
-    "camera": Photograph(package="skimage", file="data/camera.png", notice="a photographer; Lav Varshney; CC0"),
-    "retina": Photograph(
-        package="skimage",
-        file="data/retina.jpg",
-        notice="a human retina; Häggström, WikiJournal of Medicine 1 (2014); CC0",
-        upright=False,
-    ),
-    "chelsea": Photograph(package="skimage", file="data/chelsea.png", notice="a cat; Stéfan van der Walt; CC0"),
-    "rocket": Photograph(
-        package="skimage", file="data/rocket.jpg", notice="a Falcon 9 on its launch pad; SpaceX; public domain"
-    ),
-    "flower": Photograph(
-        package="sklearn",
-        file="datasets/images/flower.jpg",
-        notice="a flower; vultilion (flickr.com/photos/vultilion); CC BY 2.0, pieces cut and changed",
-        upright=False,
-    ),
-}
 _TURNS = {"not at all": 0, "a quarter to the left": 90, "upside down": 180, "a quarter to the right": 270}
 
 
@@ -117,7 +63,9 @@ def build_photographs(options: PhotographOptions, *, seed: int, splits: Mapping[
         splits=splits,
         hard_splits=options.hard_splits,
         packages=("pillow", "scikit-image", "scikit-learn"),
-        inputs={PHOTOGRAPHS[name].place: hashlib.sha256(_path(name).read_bytes()).hexdigest() for name in every},
+        inputs={
+            PHOTOGRAPHS[name].place: hashlib.sha256(photograph_path(name).read_bytes()).hexdigest() for name in every
+        },
         notices=[f"`{PHOTOGRAPHS[name].place}`: {PHOTOGRAPHS[name].notice}" for name in every],
     )
 
@@ -248,7 +196,7 @@ def _piece(
     """
     from PIL import Image
 
-    photograph = _load(name)
+    photograph = load_photograph(name)
     dice = slot.random
     if half is not None:
         middle = photograph.width // 2
@@ -300,27 +248,3 @@ def _alike(a: Image, b: Image) -> bool:
 
     small = [picture.convert("L").resize((8, 8)) for picture in (a, b)]
     return ImageStat.Stat(ImageChops.difference(*small)).mean[0] < 18
-
-
-@cache
-def _load(name: str) -> Image:
-    from PIL import Image
-
-    with Image.open(_path(name)) as picture:
-        return picture.convert("RGB")
-
-
-def _path(name: str) -> Path:
-    from importlib.util import find_spec
-
-    photograph = PHOTOGRAPHS[name]
-    found = find_spec(photograph.package)
-    if found is None or found.origin is None:
-        raise DataError(
-            f"the builder 'photographs' reads {photograph.file} of the package {photograph.package}, which is not "
-            f"installed. Install it: pip install 'mmrl[data]'"
-        )
-    path = Path(found.origin).parent / photograph.file
-    if not path.is_file():
-        raise DataError(f"{path} is missing: this version of {photograph.package} does not ship it; install another")
-    return path
