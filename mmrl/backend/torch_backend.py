@@ -39,11 +39,12 @@ from mmrl.policy.adapters import (
 )
 from mmrl.policy.load import LoadedModel
 from mmrl.policy.packed import PackedBatch, Part
-from mmrl.policy.policy import Policy, share_features
+from mmrl.policy.policy import Policy, other_features, share_features
 from mmrl.ranks import ALONE, Ranks
 from mmrl.types import RolloutGroup
 
 NO_REFERENCE = NoReference()
+HELD_BYTES = 2**30  # of the tower's graph, kept from the rollouts to the first update of a step
 
 
 class TorchBackend:
@@ -81,6 +82,10 @@ class TorchBackend:
             self._copies[PRECISE] = [p.to(torch.float32) for p in self._copies[REFERENCE]]
         freeze_parts(self.policy, freeze)
         share_features(self.policy, self._reference)
+        # Several ranks use the tower in step with each other, and checkpointing is there to keep no graph.
+        self._held_patches = 0
+        if ranks.count == 1 and not checkpoint_layers and not self.policy.features.frozen:
+            self._held_patches = int(HELD_BYTES / max(1.0, self.policy.tower_bytes_per_patch()))
         if checkpoint_layers:
             self.policy.checkpoint_layers()
         self._trainable = trainable(self.policy)
@@ -112,7 +117,8 @@ class TorchBackend:
         reference: bool = False,
     ) -> PolicyOutputs:
         if reference and isinstance(self._rule, AdapterOff):
-            with adapters_off(self.policy.model):
+            # What is held was encoded with the adapters, which may be the tower's too.
+            with adapters_off(self.policy.model), other_features(self.policy):
                 return self.outputs(groups, entropy=entropy, disagreement=disagreement)
         policy = self._reference if reference else self.policy
         if policy is None:
@@ -120,7 +126,7 @@ class TorchBackend:
         return self._passes.outputs(policy, policy, groups, entropy=entropy, disagreement=disagreement)
 
     def begin_step(self) -> None:
-        self.policy.features.forget()
+        self.policy.features.begin_step(held_patches=self._held_patches)
 
     def micro_batches(self, groups: Sequence[RolloutGroup]) -> list[list[Part]]:
         chosen = self._passes.split(groups)
@@ -129,7 +135,7 @@ class TorchBackend:
 
     def _finish_gradients(self) -> None:
         """Carry through the tower what several micro-batches owe it for a picture they share; add up all ranks'."""
-        owed = self.policy.features.end_pass()
+        owed = self.policy.features.end_update()
         if owed is not None:
             owed.backward()
         self._masters.add_up(self._ranks)
@@ -173,7 +179,7 @@ class TorchBackend:
         return self._ranks.most(values)
 
     def discard_gradients(self) -> None:
-        self.policy.features.end_pass()
+        self.policy.features.end_update()
         self._optimizer.zero_grad(set_to_none=True)
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:

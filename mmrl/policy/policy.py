@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -75,6 +76,21 @@ class Policy(nn.Module):
     def config(self) -> Any:
         """The Hugging Face config of the model."""
         return cast(Any, self.model).config
+
+    def tower_bytes_per_patch(self) -> float:
+        """What the tower's graph keeps for its backward, per patch: measured on the smallest picture."""
+        weights = {parameter.untyped_storage().data_ptr() for parameter in self.parameters()}
+        kept: dict[int, int] = {}
+
+        def note(saved: Tensor) -> Tensor:
+            storage = saved.untyped_storage()
+            if storage.data_ptr() not in weights:
+                kept[storage.data_ptr()] = storage.nbytes()
+            return saved
+
+        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda saved: saved):
+            out = self._idle_features(next(self.model.parameters()).device)  # alive, and with it what was kept
+        return sum(kept.values()) / self.family.merge_size(self.config) ** 2 if out.requires_grad else 0.0
 
     def forward(
         self,
@@ -230,6 +246,18 @@ def share_features(policy: Policy, reference: Policy | None) -> None:
         ours, theirs = (dict(one.vision_parameters()) for one in (policy, reference))
         if all(torch.equal(ours[name], theirs[name]) for name in ours):
             reference.features = policy.features
+
+
+@contextmanager
+def other_features(policy: Policy) -> Iterator[None]:
+    """Inside, the policy's tower is not the one whose features it keeps: it encodes anew. Frozen ones are the same."""
+    own = policy.features
+    if not own.frozen:
+        policy.features = FeatureStore()
+    try:
+        yield
+    finally:
+        policy.features = own
 
 
 def _spread(values: Float[Tensor, " M"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B T"]:

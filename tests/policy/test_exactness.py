@@ -204,7 +204,7 @@ def test_a_picture_shared_by_micro_batches_gives_the_same_gradients(
     for parts in passes:
         outputs, packed = backend.forward(parts)
         backend.backward((outputs.logprobs * weights[packed.rows, : outputs.logprobs.shape[1]]).sum())
-    owed = model.policy.features.end_pass()
+    owed = model.policy.features.end_update()
     assert owed is not None
     owed.backward()
     found = {name: p.grad.clone() for name, p in model.policy.named_parameters() if p.grad is not None}

@@ -47,7 +47,7 @@ def test_a_learning_tower_encodes_a_picture_of_several_micro_batches_once() -> N
     store.begin_pass([[m.digest for m in media] for media in passes])
     for media in passes:
         store.features(media, tower).square().sum().backward()
-    owed = store.end_pass()
+    owed = store.end_update()
     assert owed is not None
     owed.backward()
     assert tower.calls == [["a"], ["b"], ["c"]]  # a by itself: it must outlive its micro-batch's backward
@@ -65,6 +65,59 @@ def test_a_learning_tower_keeps_nothing_beyond_a_pass() -> None:
     assert tower.calls == [["a"], ["a"]]
 
 
+def test_a_learning_tower_encodes_once_for_rollouts_and_update_as_far_as_there_is_room() -> None:
+    tower, store = Tower(), FeatureStore()
+    a, b, c = item("a", 1.0, 2.0), item("b", 3.0, 4.0), item("c", 5.0)
+    store.begin_step(held_patches=3)  # a and c
+    with torch.no_grad():  # rollouts, then the old pass
+        sampled = store.features([a, b, c], tower)
+        store.begin_pass([["a"], ["b"], ["c"]])
+        store.features([b, a], tower)
+        store.end_pass()
+    assert tower.calls == [["a", "c"], ["b"], ["b"]]
+    assert sampled.flatten().tolist() == [2.0, 4.0, 6.0, 8.0, 10.0]
+    store.begin_pass([["a", "b"], ["c"]])
+    for media in ([a, b], [c]):
+        store.features(media, tower).square().sum().backward()
+    owed = store.end_update()
+    assert owed is not None
+    owed.backward()
+    assert tower.calls[3:] == [["b"]]
+    # Σ (w·x)² over a, b and c: d/dw = 2·w·Σ x² = 4 · (1 + 4 + 9 + 16 + 25)
+    assert tower.weight.grad == pytest.approx(4 * 55)
+    with torch.no_grad():  # after the update the weights are others
+        store.features([a], tower)
+    assert tower.calls[-1] == ["a"]
+
+
+def test_what_is_held_ends_with_the_step() -> None:
+    tower, store = Tower(), FeatureStore()
+    for _ in range(2):
+        store.begin_step(held_patches=100)
+        with torch.no_grad():
+            store.features([item("a", 1.0)], tower)
+    assert tower.calls == [["a"], ["a"]]
+
+
+def test_bytes_of_the_towers_graph_grow_with_the_patches_as_foretold(tiny_model: toy.LoadedModel) -> None:
+    policy = tiny_model.policy
+    per_patch = policy.tower_bytes_per_patch()
+    weights = {p.untyped_storage().data_ptr() for p in policy.parameters()}
+    kept: dict[int, int] = {}
+
+    def note(saved: Tensor) -> Tensor:
+        if saved.untyped_storage().data_ptr() not in weights:
+            kept[saved.untyped_storage().data_ptr()] = saved.untyped_storage().nbytes()
+        return saved
+
+    inner: Any = policy.model
+    patches = torch.randn(8 * 12, inner.model.visual.patch_embed.proj.weight[0].numel())
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda saved: saved):
+        out = policy.family.encode_vision(policy.model, patches, [(1, 8, 12)])
+    assert out.requires_grad
+    assert sum(kept.values()) == pytest.approx(96 * per_patch, rel=0.1)
+
+
 def test_a_frozen_tower_encodes_once_until_it_is_told_to_forget() -> None:
     tower, store = Tower(), FeatureStore(frozen=True)
     a, b = item("a", 1.0), item("b", 4.0)
@@ -73,7 +126,8 @@ def test_a_frozen_tower_encodes_once_until_it_is_told_to_forget() -> None:
         features = store.features(media, tower)
         assert not features.requires_grad
         assert features.flatten().tolist() == [2.0 * float(m.patches) for m in media]
-        assert store.end_pass() is None
+        store.end_pass()
+        assert store.end_update() is None
     assert tower.calls == [["a"], ["b"]]
     store.forget()
     store.features([a], tower)
@@ -116,13 +170,13 @@ def step_of(backend: TorchBackend, engine: TransformersEngine, groups: list[Roll
 def test_patches_encoded_in_a_step_are_at_their_bound(
     budget: int, tiny_model: toy.LoadedModel, pictures: list[Path]
 ) -> None:
-    """Frozen: every picture once a step. Learning: once per pass (rollout, old, update) and once by the reference."""
+    """Frozen: every picture once a step. Learning: once for rollout, old and update together, once by the reference."""
     samples = [toy.choice_sample(f"s{i}", p) for i, p in enumerate([pictures[:1], pictures[:2], []])]
     prompts, _ = Renderer(tiny_model.processor, tiny_model.policy.family, tiny_model.policy.config).render(samples)
     groups = [toy.random_group(p, size=4, seed=i) for i, p in enumerate(prompts)]
     shown = [m for p in prompts if p.vision is not None for m in p.vision.items()]
     bound = sum(len(m.patches) for m in {m.digest: m for m in shown}.values())
-    for freeze, passes in ((("vision", "projector"), 1), ((), 4)):
+    for freeze, passes in ((("vision", "projector"), 1), ((), 2)):
         backend = TorchBackend(
             copy.deepcopy(tiny_model),
             OptimizerSettings(learning_rate=1e-3, steps=2),
@@ -135,3 +189,35 @@ def test_patches_encoded_in_a_step_are_at_their_bound(
             counters.append(CountsPatches(backend._reference))
         step_of(backend, TransformersEngine(backend.policy, tiny_model.processor.tokenizer, run_seed=0), groups)
         assert sum(c.patches for c in counters) == passes * bound
+
+
+@pytest.mark.parametrize("budget", [100_000, 40])
+def test_gradients_through_features_of_the_rollouts_are_those_of_an_encoding_in_the_update(
+    budget: int, tiny_model: toy.LoadedModel, pictures: list[Path]
+) -> None:
+    samples = [toy.choice_sample(f"s{i}", p) for i, p in enumerate([pictures[:1], pictures[:2], []])]
+    prompts, _ = Renderer(tiny_model.processor, tiny_model.policy.family, tiny_model.policy.config).render(samples)
+    groups = [toy.random_group(p, size=4, seed=i) for i, p in enumerate(prompts)]
+    found = []
+    for held in (True, False):
+        backend = TorchBackend(
+            copy.deepcopy(tiny_model), OptimizerSettings(learning_rate=1e-3, steps=2), micro_batch_tokens=budget
+        )
+        assert backend._held_patches > 1000
+        if not held:
+            backend._held_patches = 0
+        counter = CountsPatches(backend.policy)
+        backend.begin_step()
+        engine = TransformersEngine(backend.policy, tiny_model.processor.tokenizer, run_seed=0)
+        engine.generate(prompts, Sampling(group_size=2, max_tokens=3), step=0)
+        for parts in backend.micro_batches(groups):
+            out, _ = backend.forward(parts)
+            backend.backward(out.logprobs.sum())
+        backend._finish_gradients()
+        gradients = {name: p.grad for name, p in backend.policy.named_parameters() if p.grad is not None}
+        found.append((counter.patches, gradients))
+    (once, ours), (twice, expected) = found
+    assert twice == 2 * once
+    assert ours.keys() == expected.keys()
+    for name, gradient in ours.items():
+        assert torch.allclose(gradient, expected[name], rtol=1e-4, atol=1e-5 * float(expected[name].abs().max())), name

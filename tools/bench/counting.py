@@ -110,11 +110,11 @@ class Bounds:
         """
         passes = 2 + (beta != 0)
         tokens = passes * sum(p + group_size * (completion_tokens - 1) for p, _ in prompts)
-        encodes = 1 if frozen else passes
+        encodes = 1 if frozen else passes - 1
         why = (
             "frozen tower: its features are the same in every pass, so each picture is encoded once"
             if frozen
-            else "trainable tower: one encode without gradient for the rollout, one with gradient for the update"
+            else "trainable tower: one encode for rollout and update, whose weights are the same"
             + (", one with the reference's weights" if beta else "")
         )
         return Bounds(
