@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -149,11 +151,17 @@ def demo(
         open_browser=open_browser,
         largest_upload="64mb",
     )
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was uploaded is removed then too
     with ready(
-        [Named(given=given, path=path) for given, path in named],
+        [Named(given=_short(given), path=path) for given, path in named],
         keep=keep,
         mode=mode.value if mode is not None else None,
         engine=engine.value,
         device=device.value,
     ) as opened:
         serve(opened.page, how, announce=lambda address: print(f"{address}  (Ctrl-C ends it)", flush=True))
+
+
+def _short(given: str) -> str:
+    """A path's last parts: enough to tell models apart on a page."""
+    return "/".join(Path(given).parts[-3:])
