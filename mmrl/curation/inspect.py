@@ -17,7 +17,7 @@ from mmrl.curation.media_facts import MediaFacts, Request, examine
 from mmrl.curation.media_index import wanted_of
 from mmrl.curation.preview import answer_text, figures_of
 from mmrl.curation.shards import Row, raw_lines, read_lines, read_rows, shards_of
-from mmrl.curation.visual_tokens import FAMILIES, clip_tokens, picture_tokens, sampled_frames
+from mmrl.curation.visual_tokens import FAMILIES, clip_families, clip_tokens, picture_tokens, sampled_frames
 from mmrl.curation.workers import Failed, run_killable
 from mmrl.data.answers import LETTERS
 from mmrl.data.fields import json_type
@@ -169,7 +169,7 @@ def _media_told(fact: MediaFacts) -> str:
     if fact.kind == "video":
         shown = sampled_frames(fact.seconds, fact.frames / fact.seconds, None, None)
         size += f", {fact.seconds:.2f} s, {fact.frames} frames, {shown} shown at 2 per second"
-        tokens = {name: clip_tokens(fact.width, fact.height, shown, rule) for name, rule in FAMILIES.items()}
+        tokens = {name: clip_tokens(fact.width, fact.height, shown, rule) for name, rule in clip_families().items()}
     else:
         tokens = {name: picture_tokens(fact.width, fact.height, rule) for name, rule in FAMILIES.items()}
     told = ", ".join(f"{name} {count}" for name, count in tokens.items())

@@ -18,7 +18,7 @@ from mmrl.curation.output import ranked
 from mmrl.curation.scan import Extracted, number_of, scan
 from mmrl.curation.shards import Shard, read_rows
 from mmrl.curation.validate import facts_of
-from mmrl.curation.visual_tokens import FAMILIES, clip_tokens, picture_tokens, sampled_frames
+from mmrl.curation.visual_tokens import FAMILIES, clip_families, clip_tokens, picture_tokens, sampled_frames
 from mmrl.curation.workers import available_cores, run_ordered
 from mmrl.progress import Progress, SilentProgress
 from mmrl.types import MediaType, Sample
@@ -255,15 +255,16 @@ def _measure(tally: Tally, sample: Sample, facts: Mapping[str, Any]) -> None:
             tally.number("seconds of a clip", round(fact.seconds / SECONDS_STEP) * SECONDS_STEP)
             tally.number("frames shown of a clip", shown)
             sides = (fact.width, fact.height)
-            for name, rule in FAMILIES.items():
+            for name, rule in clip_families().items():
                 tokens[name] += clip_tokens(*sides, shown, rule)
         else:
             first = facts[item.path if item.path is not None else item.paths[0]]
             sides = (first.width, first.height)
-            for name, rule in FAMILIES.items():
-                if item.type == "frames":
+            if item.type == "frames":
+                for name, rule in clip_families().items():
                     tokens[name] += clip_tokens(*sides, max(2, len(item.paths)), rule)
-                else:
+            else:
+                for name, rule in FAMILIES.items():
                     tokens[name] += picture_tokens(*sides, rule)
         tally.number("width, pixels", sides[0])
         tally.number("height, pixels", sides[1])

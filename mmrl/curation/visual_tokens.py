@@ -1,8 +1,8 @@
 """How many tokens a picture or clip becomes in each model family, by the rules of their processors.
 
 A side is rounded to a multiple of `factor` (patch size × merge size), and the whole scaled into the family's bounds on
-the area (smart_resize of qwen-vl-utils 0.0.14; held to it in tests). Of a clip, frames are sampled and shrunk by the
-same library's rules, and two frames make one grid.
+the area (smart_resize of qwen-vl-utils 0.0.14, and transformers' processor of LFM2-VL; held to both in tests). Of a
+clip, frames are sampled and shrunk by the first library's rules, and two frames make one grid.
 """
 
 from __future__ import annotations
@@ -23,12 +23,15 @@ class TokenRule:
     factor: int  # pixels of a token's side
     least: int  # pixels of a picture
     most: int
+    clips: bool = True  # whether the family is shown clips and lists of frames
 
 
 FAMILIES: Mapping[str, TokenRule] = {
     "qwen2-vl": TokenRule(factor=28, least=4 * 28 * 28, most=16384 * 28 * 28),
     "qwen2.5-vl": TokenRule(factor=28, least=4 * 28 * 28, most=16384 * 28 * 28),
     "qwen3-vl": TokenRule(factor=32, least=65536, most=16777216),
+    "qwen3.5": TokenRule(factor=32, least=65536, most=16777216),
+    "lfm2-vl": TokenRule(factor=32, least=64 * 32 * 32, most=256 * 32 * 32, clips=False),  # never cut into tiles here
 }
 
 
@@ -45,6 +48,11 @@ def clip_tokens(width: int, height: int, frames: int, rule: TokenRule) -> int:
     most = max(min(_FRAME_TOKENS[1] * square, _CLIP_TOKENS * square / frames * 2), int(least * 1.05))
     w, h = resized(width, height, rule.factor, least, most)
     return max(1, w // rule.factor) * max(1, h // rule.factor) * math.ceil(frames / 2)
+
+
+def clip_families() -> dict[str, TokenRule]:
+    """Those that are shown clips."""
+    return {name: rule for name, rule in FAMILIES.items() if rule.clips}
 
 
 def sampled_frames(seconds: float, rate: float, fps: float | None, max_frames: int | None) -> int:

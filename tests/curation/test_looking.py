@@ -65,6 +65,16 @@ def test_pictures_become_as_many_tokens_as_the_processors_say(size: tuple[int, i
     assert picture_tokens(*size, rule) == width // rule.factor * (height // rule.factor)
 
 
+@pytest.mark.parametrize("size", [(280, 140), (4000, 3000), (5, 5), (1000, 20), (3333, 77)])
+def test_a_picture_of_lfm2_vl_becomes_as_many_tokens_as_its_processor_says(size: tuple[int, int]):
+    from transformers import Lfm2VlImageProcessor
+
+    processor = Lfm2VlImageProcessor()
+    shown = processor(images=[Image.new("RGB", size)], do_image_splitting=False, return_tensors="pt")
+    height, width = shown["spatial_shapes"][0].tolist()
+    assert picture_tokens(*size, FAMILIES["lfm2-vl"]) == height * width // processor.downsample_factor**2
+
+
 @pytest.mark.parametrize("seconds", [0.5, 3.0, 61.0, 900.0])
 def test_clips_show_as_many_frames_as_the_library_says(seconds: float):
     from qwen_vl_utils.vision_process import smart_nframes

@@ -14,8 +14,10 @@ from mmrl.curation.filter import filter_manifest
 from mmrl.curation.media_names import MediaMatch
 from mmrl.curation.mix import mix_manifests
 from mmrl.curation.report import Report
+from mmrl.curation.select import Choice, select_samples
 from mmrl.curation.shards import shards_of
 from mmrl.curation.split import split_manifest
+from mmrl.curation.validate import validate_rows
 from mmrl.curation.workers import run_killable
 from mmrl.data.manifest import read_manifest
 from mmrl.errors import ConfigError, DataError, RunError
@@ -55,7 +57,26 @@ VERBS: dict[str, Verb] = {
         m, out / "b", {"train": 8, "test": 2}, group="scene", match=MediaMatch(by="path", workers=w), dry_run=dry
     ),
     "mix": lambda m, out, w, dry: mix_manifests([m], out / "a.jsonl", total=30, seed=3, workers=w, dry_run=dry),
+    "select": lambda m, out, w, dry: select_samples(
+        m, out / "a.jsonl", Choice(by="variance", count=20, balance="answer"), workers=w, dry_run=dry
+    ),
+    "decontaminate": lambda m, out, w, dry: decontaminate_manifest(
+        m, [held_out(m)], out / "a.jsonl", match=MediaMatch(by="path", workers=w), dry_run=dry
+    ),
+    "validate": lambda m, out, w, dry: validated(m, out / "a.jsonl", w, dry),
 }
+
+
+def held_out(manifest: Path) -> Path:
+    """An evaluation set that shows two of the pictures."""
+    rows = [row("t1", image="pictures/3.png"), row("t2", image="pictures/7.png")]
+    return write(manifest.with_name("held.jsonl"), rows)
+
+
+def validated(manifest: Path, out: Path, workers: int, dry_run: bool) -> Report:
+    report = validate_rows(manifest, examination=None, out=out, workers=workers, dry_run=dry_run).report
+    assert report is not None
+    return report
 
 
 def files(folder: Path) -> dict[str, bytes]:
