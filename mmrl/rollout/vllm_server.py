@@ -1,7 +1,7 @@
 """A server that samples: vLLM in a process of its own, on this machine or another, spoken to over HTTP.
 
     POST /start            architecture, settings → ready; the same again keeps what runs
-    POST /weights/join     meet the trainer's process group
+    POST /weights/meet     where the trainer listens        POST /weights/join  form a process group with it
     POST /weights/receive  take weights from it             POST /weights/file   … from a file
     POST /weights/check    fingerprints → all arrived
     POST /generate         prompts → completions
@@ -47,6 +47,7 @@ class Service:
         self._busy = 0
         self._calls = {
             "/start": self._start,
+            "/weights/meet": self._meet,
             "/weights/join": self._join,
             "/weights/receive": self._receive,
             "/weights/file": self._file,
@@ -88,7 +89,7 @@ class Service:
         self._version = -1
         return packed({}, {})
 
-    def _join(self, body: bytes) -> bytes:
+    def _meet(self, body: bytes) -> bytes:
         message, _ = unpacked(body)
         self._pair = Pair(
             rank=1,
@@ -98,13 +99,14 @@ class Service:
             join_seconds=message["join_seconds"],
             seconds=message["seconds"],
         )
-        self._pair.join()
+        return packed({}, {})
+
+    def _join(self, body: bytes) -> bytes:
+        self._met.join()
         return packed({}, {})
 
     def _receive(self, body: bytes) -> bytes:
-        if self._pair is None:
-            raise RunError("no process group was joined")
-        return self._load(received(self._pair), unpacked(body)[0]["version"])
+        return self._load(received(self._met), unpacked(body)[0]["version"])
 
     def _file(self, body: bytes) -> bytes:
         message, _ = unpacked(body)
@@ -123,6 +125,12 @@ class Service:
     def _generate(self, body: bytes) -> bytes:
         asked, sampling = requested(body)
         return answer(self._running.sample(asked, sampling), version=self._version)
+
+    @property
+    def _met(self) -> Pair:
+        if self._pair is None:
+            raise RunError("the server has not met the trainer")
+        return self._pair
 
     @property
     def _running(self) -> VllmSampler:

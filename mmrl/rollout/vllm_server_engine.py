@@ -92,7 +92,7 @@ class VllmServerEngine:
         self._failures: list[str] = []
         self._sync = settings.sync
         self.notices: list[str] = []  # what the user should know and need do nothing about
-        self._threads = ThreadPoolExecutor(max_workers=max(1, len(clients)), thread_name_prefix="rollout-server")
+        self._threads = ThreadPoolExecutor(max_workers=2 * len(clients) + 1, thread_name_prefix="rollout-server")
         self._scratch = tempfile.TemporaryDirectory(prefix="mmrl-weights-")
         try:
             self._start(policy, processor, vllm)
@@ -255,7 +255,7 @@ class VllmServerEngine:
         for member in [m for m in self._members if m.pair is None]:
             try:
                 member.pair = self._met(member.client)
-            except (RuntimeError, ServerFailure) as error:
+            except (RuntimeError, TimeoutError, ServerFailure) as error:
                 self._sync = "file"
                 self.notices.append(
                     f"{member.client.url} forms no process group with this machine ({error}): weights go by file"
@@ -278,8 +278,9 @@ class VllmServerEngine:
             "join_seconds": JOIN_SECONDS,
             "seconds": self._settings.sync_seconds,
         }
-        joined = self._threads.submit(client.tell, "/weights/join", message, seconds=2 * JOIN_SECONDS)
-        pair.join()
+        client.tell("/weights/meet", message, seconds=2 * JOIN_SECONDS)
+        joined = self._threads.submit(client.tell, "/weights/join", {}, seconds=2 * JOIN_SECONDS)
+        self._threads.submit(pair.join).result(timeout=2 * JOIN_SECONDS)
         joined.result()
         return pair
 

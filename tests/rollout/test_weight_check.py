@@ -1,0 +1,53 @@
+"""Fingerprints by hand: joined, permuted, swapped, missing."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mmrl.rollout.weight_check import Fingerprint, differences, fingerprint, watched
+
+F32 = torch.float32
+
+
+def prints(**weights: Tensor) -> dict[str, Fingerprint]:
+    return {name: fingerprint(value, F32) for name, value in weights.items()}
+
+
+Q, K, V = (torch.randn(4, 3, generator=torch.Generator().manual_seed(n)) for n in range(3))
+SENT = prints(q=Q, k=K, v=V)
+SOURCES = {"qkv": ["q", "k", "v"]}
+
+
+def test_joined_tensors_are_found_again() -> None:
+    held = prints(qkv=torch.cat([Q, K, V]))
+    assert differences(SENT, SOURCES, held, unmapped=[], dtype=F32) == []
+
+
+def test_rows_of_padding_do_not_count() -> None:
+    held = prints(qkv=torch.cat([Q, K, V, torch.zeros(4, 3)]))
+    assert differences(SENT, SOURCES, held, unmapped=[], dtype=F32) == []
+
+
+def test_tensors_in_the_wrong_order_are_noticed() -> None:
+    held = prints(qkv=torch.cat([Q, V, K]))
+    [wrong] = differences(SENT, SOURCES, held, unmapped=[], dtype=F32)
+    assert wrong == "qkv of the engine does not compute what q, k, v would"
+
+
+def test_an_old_tensor_is_noticed_by_its_bits() -> None:
+    held = prints(qkv=torch.cat([Q, K, torch.nextafter(V, V + 1)]))
+    [wrong] = differences(SENT, SOURCES, held, unmapped=[], dtype=F32)
+    assert wrong == "qkv of the engine does not hold what q, k, v held"
+
+
+def test_what_nobody_sent_and_what_has_no_place_are_named() -> None:
+    held = prints(qkv=torch.cat([Q, K, V]), norm=torch.ones(3))
+    wrong = differences(SENT, SOURCES, held, unmapped=["extra"], dtype=F32)
+    assert wrong == ["extra was sent, and the engine has no parameter for it", "norm of the engine was sent by nobody"]
+
+
+def test_weights_are_compared_as_the_engine_would_hold_them() -> None:
+    seen: dict[str, Fingerprint] = {}
+    assert [name for name, _ in watched([("w", Q)], torch.bfloat16, seen)] == ["w"]
+    assert seen["w"].bits == fingerprint(Q.to(torch.bfloat16), torch.bfloat16).bits
