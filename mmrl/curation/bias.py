@@ -6,8 +6,7 @@
     text       what a linear model over the words of question and options gets right, by cross-validation, against the
                best that always the same answer gets
 
-A policy finds such short cuts long before it learns to look. Rows of one picture, or of one question word for word, are
-never on both sides of the cross-validation: otherwise the model would remember instead of guess.
+A policy finds such short cuts long before it learns to look. The linear model: `word_model.py`.
 """
 
 from __future__ import annotations
@@ -18,24 +17,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import sqrt
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mmrl.curation.difficulty import Ask
 from mmrl.curation.keys import answer_text
-from mmrl.curation.media_index import wanted_of
-from mmrl.curation.scan import Nothing, mixed, number_of, scan
+from mmrl.curation.scan import Nothing, mixed, scan
+from mmrl.curation.word_model import FOLDS, guess_labels, guess_options, right_option
 from mmrl.curation.workers import available_cores
 from mmrl.progress import Progress, SilentProgress
 from mmrl.types import CORRECT_AT, Sample
 
 SUSPICIOUS = 0.001  # chance of so uneven a count, below which it is a finding
 MARGIN = 0.05  # … and by how much it must exceed what is expected
-FOLDS = 5
 LEAST = 50  # samples of a task, to judge words by
-_FEATURES = 1 << 18
 _CLASSES = 200  # most different answers of a task that a model is fitted to
 
 
@@ -105,17 +100,13 @@ def _choices(samples: Sequence[Sample]) -> list[Sample]:
     return [sample for sample in samples if sample.answer.type == "choice" and sample.choices]
 
 
-def _right(sample: Sample) -> int:
-    return ord(sample.answer.value) - ord("A")
-
-
 def _position(task: str, samples: Sequence[Sample]) -> Shortcut | None:
     from scipy.stats import chi2  # type: ignore[import-untyped]
 
     asked = _choices(samples)
     if not asked:
         return None
-    right = Counter(_right(sample) for sample in asked)
+    right = Counter(right_option(sample) for sample in asked)
     expected = Counter[int]()
     for sample in asked:
         for place in range(len(sample.choices)):
@@ -137,7 +128,7 @@ def _lengths(task: str, samples: Sequence[Sample]) -> list[Shortcut]:
             most = pick(lengths)
             if lengths.count(most) == 1:  # only where one stands out
                 count += 1
-                hits += lengths[_right(sample)] == most
+                hits += lengths[right_option(sample)] == most
                 chance += 1 / len(lengths)
         if count:
             shortcuts.append(_shortcut(task, kind, hits, chance / count, count))
@@ -152,7 +143,7 @@ def _named(task: str, samples: Sequence[Sample]) -> Shortcut | None:
         said = [f" {choice.casefold()} " in words for choice in sample.choices]
         if sum(said) == 1:
             count += 1
-            hits += said[_right(sample)]
+            hits += said[right_option(sample)]
             chance += 1 / len(said)
     return _shortcut(task, "named in the question", hits, chance / count, count) if count else None
 
@@ -165,7 +156,7 @@ def text_shortcut(task: str, samples: Sequence[Sample], *, seed: int) -> Shortcu
     """
     asked = _choices(samples)
     if len(asked) >= LEAST:
-        hits, baseline = _guess_options(asked, seed)
+        hits, baseline = guess_options(asked, seed)
         return _shortcut(task, "text", int(hits.sum()), baseline, len(asked), detail="question and options")
     named = [(sample, _class(sample)) for sample in samples]
     known = [(sample, label) for sample, label in named if label is not None]
@@ -176,7 +167,7 @@ def text_shortcut(task: str, samples: Sequence[Sample], *, seed: int) -> Shortcu
     if len(common) < 2:
         return "no two answers that occur often"
     labels = [label if label in common else "" for _, label in known]
-    hits = _guess_labels([sample for sample, _ in known], labels, seed)
+    hits = guess_labels([sample for sample, _ in known], labels, seed)
     hits &= np.array([label != "" for label in labels])
     best = counts.most_common(1)[0][1] / len(known)
     return _shortcut(task, "text", int(hits.sum()), best, len(known), detail="question")
@@ -233,84 +224,6 @@ def _class(sample: Sample) -> str | None:
     if answer.type == "number":
         return f"{answer.value:g}"
     return " ".join(str(answer.value).casefold().split()) if answer.type in ("text", "math", "choice") else None
-
-
-def _guess_options(samples: Sequence[Sample], seed: int) -> tuple[NDArray[np.bool_], float]:
-    """(whether the guess is right, a sample; the share that the best constant letter or a constant option gets)."""
-    texts = [[_pair(sample.question, choice) for choice in sample.choices] for sample in samples]
-    owner = np.repeat(np.arange(len(samples)), [len(options) for options in texts])
-    place = np.concatenate([np.arange(len(options)) for options in texts])
-    right = np.array([_right(sample) for sample in samples])
-    target = place == right[owner]
-    features = _features([pair for options in texts for pair in options])
-    fold = _folds(samples, seed)
-    score = np.zeros(len(owner))
-    for number in range(FOLDS):
-        held = fold[owner] == number
-        if held.any() and target[~held].any():
-            model = _model(seed).fit(features[~held], target[~held])
-            score[held] = model.decision_function(features[held])
-    best = np.full(len(samples), -np.inf)
-    np.maximum.at(best, owner, score)
-    hits = np.zeros(len(samples), dtype=bool)
-    ties = np.bincount(owner, weights=score >= best[owner])
-    np.logical_or.at(hits, owner, target & (score >= best[owner]) & (ties[owner] == 1))
-    letters = np.bincount(right).max() / len(samples)
-    constant = Counter(sample.choices[_right(sample)] for sample in samples).most_common(1)[0][1] / len(samples)
-    chance = float(np.mean([1 / len(sample.choices) for sample in samples]))
-    return hits, max(letters, constant, chance)
-
-
-def _pair(question: str, choice: str) -> str:
-    words = question.split()
-    own = choice.split()
-    paired = [f"{word}×{other}" for word in words for other in own] if len(words) * len(own) <= 400 else []
-    return " ".join([*(f"°{other}" for other in own), f"°whole:{'_'.join(own)}", *paired])
-
-
-def _guess_labels(samples: Sequence[Sample], labels: Sequence[str], seed: int) -> NDArray[np.bool_]:
-    features = _features([sample.question for sample in samples])
-    target = np.array(labels)
-    fold = _folds(samples, seed)
-    hits = np.zeros(len(samples), dtype=bool)
-    for number in range(FOLDS):
-        held = fold == number
-        if held.any() and len(set(target[~held].tolist())) > 1:
-            hits[held] = _model(seed).fit(features[~held], target[~held]).predict(features[held]) == target[held]
-    return hits
-
-
-def _features(texts: Sequence[str]) -> Any:
-    from sklearn.feature_extraction.text import HashingVectorizer
-
-    return HashingVectorizer(
-        n_features=_FEATURES, ngram_range=(1, 2), token_pattern=r"\S+", alternate_sign=False
-    ).transform(texts)
-
-
-def _model(seed: int) -> Any:
-    from sklearn.linear_model import SGDClassifier
-
-    return SGDClassifier(loss="log_loss", alpha=1e-5, max_iter=20, tol=None, random_state=seed, average=True)
-
-
-def _folds(samples: Sequence[Sample], seed: int) -> NDArray[np.int64]:
-    """Samples that share a picture, or a whole question with options, are in one fold."""
-    from mmrl.curation.looks import joined
-
-    pairs = []
-    first: dict[str, int] = {}
-    for row, sample in enumerate(samples):
-        asked = "\0".join((*sample.question.split(), *sorted(sample.choices))) if sample.media == () else sample.id
-        for name in (*(path for path, _ in wanted_of(sample.media)), f"?{asked}"):
-            pairs.append((first.setdefault(name, row), row))
-    unit = joined(np.array(pairs), len(samples))
-    names = np.array([number_of(sample.id) for sample in samples], dtype=np.uint64)
-    _, head, inverse = np.unique(unit, return_index=True, return_inverse=True)
-    order = np.argsort(mixed(names[head], seed), kind="stable")
-    fold = np.empty(len(head), dtype=np.int64)
-    fold[order] = np.arange(len(head)) % FOLDS
-    return fold[inverse]
 
 
 def _shortcut(
