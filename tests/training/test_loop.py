@@ -278,7 +278,8 @@ def test_steps_in_a_row_without_a_finite_loss_end_the_run(make: Callable[..., Tr
 
 def test_an_infinite_gradient_is_skipped_too(make: Callable[..., Trainer]) -> None:
     trainer = make("run")
-    weight = next(value for _, value in trainer.backend.weights() if value.requires_grad)
+    backend: Any = trainer.backend
+    weight = next(value for value in backend.policy.parameters() if value.requires_grad)
     hook = weight.register_hook(lambda gradient: gradient * math.inf)
     with pytest.raises(RunError, match="gradient was not finite"):
         train(trainer)
