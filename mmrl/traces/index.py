@@ -76,6 +76,11 @@ class TraceIndex:
         self._connection.execute(_CREATE)
         self._load(read_parts(self._folder))
 
+    def close(self) -> None:
+        """Give the memory back; nothing can be found after that."""
+        with self._updating, self._lock:
+            self._connection.close()
+
     def refresh(self) -> None:
         """Index the steps that are new or changed; drop those that are gone. What is found shows up on the way."""
         if not self._updating.acquire(blocking=False):

@@ -64,7 +64,7 @@ def page(chromium: Browser) -> Iterator[Page]:
 
     def asked(request: Request) -> None:
         url = request.url
-        own = url.startswith(("http://127.0.0.1", "ws://127.0.0.1", "data:", "blob:"))
+        own = url.startswith(("http://127.0.0.1", "ws://127.0.0.1", "data:", "blob:", "file:"))
         if not own and not any(part in url for part in _HARMLESS):
             trouble.append(f"the page asked {url}")
 

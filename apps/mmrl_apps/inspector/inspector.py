@@ -59,6 +59,7 @@ class Inspector:
         self.loose_manifests = manifests
         self.loose_guard = MediaGuard(manifests)
         self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
         self.trouble: dict[str, str] = {}  # run → why its index cannot be brought up to date
 
     @property
@@ -96,10 +97,16 @@ class Inspector:
                 self.refresh()
                 self._stop.wait(REFRESH_SECONDS)
 
-        threading.Thread(target=work, daemon=True, name="trace index").start()
+        self._thread = threading.Thread(target=work, daemon=True, name="trace index")
+        self._thread.start()
 
     def close(self) -> None:
+        """End the thread and the indexes. A step that is being indexed is finished first."""
         self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=5.0)
+        for run in self._runs.values():
+            run.index.close()
 
     def group_page(self, name: str, step: int, place: int, *, colour: str = "", steps_url: str = "") -> str:
         """HTML of one group (`group_page.py`)."""

@@ -199,7 +199,11 @@ def _flat(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
             yield from _flat(inner, f"{path}.{key}" if path else str(key))
     elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
         for place, item in enumerate(value):
-            said = {key: inner for key, inner in item.items() if inner not in (None, {}, False) and (key, inner) not in _USUAL}
+            said = {
+                key: inner
+                for key, inner in item.items()
+                if inner not in (None, {}, False) and (key, inner) not in _USUAL
+            }
             yield f"{path}[{place}]", ", ".join(f"{key}: {inner}" for key, inner in said.items())
     else:
         yield path, "–" if value is None else str(value)
