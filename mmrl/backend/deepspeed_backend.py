@@ -177,7 +177,7 @@ class DeepSpeedBackend:
         return self._passes.outputs(call, policy, groups, entropy=entropy, disagreement=disagreement)
 
     def begin_step(self) -> None:
-        self.policy.features.forget()
+        self.policy.features.begin_step()
 
     def micro_batches(self, groups: Sequence[RolloutGroup]) -> list[list[Part]]:
         chosen = self._passes.split(groups)
@@ -196,7 +196,7 @@ class DeepSpeedBackend:
         self._engine.backward(loss * self._ranks.count)
 
     def optimizer_step(self) -> tuple[float, float]:
-        self.policy.features.end_pass()
+        self.policy.features.end_update()
         self._pending = False
         share = schedule(self._settings, self._updates)
         rate = self._settings.learning_rate * share
@@ -221,7 +221,7 @@ class DeepSpeedBackend:
                     value.grad = None
 
     def discard_gradients(self) -> None:
-        self.policy.features.end_pass()
+        self.policy.features.end_update()
         if self._pending:  # DeepSpeed has no other way to forget what it has reduced already than to make a step
             self._held = True
             self._engine.step()

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from mmrl.algorithms.algorithm import Algorithm
-from mmrl.batch import AddUp, Totals, TrainBatch
+from mmrl.batch import AddUp, PolicyOutputs, Totals, TrainBatch
 from tests.algorithms.test_invariants import ENTRIES, credit, every, groups, loss_and_gradient, random_streams
 
 ROOT = Path(__file__).parents[2]
@@ -110,6 +110,22 @@ def test_a_coupling_that_summed_its_own_rows_only_would_be_seen() -> None:
 
 def one_rank_with(algorithm: Algorithm, batch: TrainBatch, policy: Tensor, totals: Totals) -> Tensor:
     return loss_and_gradient(algorithm, algorithm.couple(batch, policy, totals), policy, totals)[1]
+
+
+@every(ENTRIES)
+def test_a_micro_batch_of_nobody_counts_for_nobody(algorithm: Algorithm) -> None:
+    """What a rank computes that has fewer micro-batches than another: a loss of 0 whose gradient is 0, not nothing."""
+    policy, streams = random_streams()
+    batch = credit(algorithm, groups(), streams).batch
+    nobody = batch.select(torch.arange(0), width=1)
+    leaf = policy[:1, :1].clone().requires_grad_()
+    outputs = PolicyOutputs(logprobs=leaf[:0], entropy=leaf[:0].detach())
+    terms = algorithm.loss(outputs, nobody, Totals.of(batch))
+    terms.loss.backward()
+    assert float(terms.loss) == 0.0
+    assert leaf.grad is not None
+    assert float(leaf.grad) == 0.0
+    assert all(value == 0.0 for value in terms.sums.values())
 
 
 PROCESS = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -160,3 +161,87 @@ def test_schedules_by_hand(kind: str, shares: list[float]) -> None:
         final_fraction=0.1,
     )
     assert [schedule(settings, i) for i in range(6)] == pytest.approx(shares)
+
+
+def moved_by(backend: TorchBackend, before: dict[str, torch.Tensor]) -> dict[str, float]:
+    """The largest change of any number in each part of the model."""
+    found: dict[str, float] = {}
+    for name, value in backend.weights():
+        part = "projector" if ".merger." in name else "vision" if ".visual." in name else "language"
+        found[part] = max(found.get(part, 0.0), float((value.float() - before[name].float()).abs().max()))
+    return found
+
+
+def test_parts_learn_at_rates_of_their_own(tiny_model: LoadedModel, scored: list[ScoredGroup]) -> None:
+    """Adam's first step moves a number by its learning rate, where the gradient is not nearly 0."""
+    settings = replace(SETTINGS, part_learning_rates={"vision": 1e-4, "projector": 1e-3})
+    backend = TorchBackend(copy.deepcopy(tiny_model), settings, reference=FrozenReference())
+    before = {name: value.clone() for name, value in backend.weights()}
+    run_update(backend, scored)
+    moved = moved_by(backend, before)
+    assert moved["vision"] == pytest.approx(1e-4, rel=0.01)
+    assert moved["projector"] == pytest.approx(1e-3, rel=0.01)
+    assert moved["language"] == pytest.approx(1e-2, rel=0.01)
+
+
+def test_bfloat16_weights_are_the_rounding_of_masters_that_move(
+    tiny_model: LoadedModel, scored: list[ScoredGroup]
+) -> None:
+    """Thirty updates of 1e-5 each are below what most bfloat16 weights can show at once, and are not lost."""
+    model = copy.deepcopy(tiny_model)
+    model.policy.to(torch.bfloat16)
+    backend = TorchBackend(model, OptimizerSettings(learning_rate=1e-5, steps=30), reference=FrozenReference())
+    begun = {name: value.clone() for name, value in backend.weights()}
+    for _ in range(3):
+        run_update(backend, scored)
+    masters = backend.state()["masters"]
+    assert masters.keys() == begun.keys()
+    for name, value in backend.weights():
+        assert value.dtype == torch.bfloat16
+        assert torch.equal(masters[name].to(torch.bfloat16), value)
+    moved = torch.cat([(masters[n] - begun[n].float()).abs().flatten() for n in begun])
+    shown = torch.cat([(v.float() - begun[n].float()).abs().flatten() for n, v in backend.weights()])
+    assert float((moved > 5e-6).float().mean()) > 3 * float((shown > 5e-6).float().mean())
+
+
+def test_masters_are_in_the_state(tiny_model: LoadedModel, scored: list[ScoredGroup], tmp_path: Path) -> None:
+    """Resumed in bfloat16: weights from the model's files, what they round from the state, bit for bit."""
+    from mmrl.policy.load import load_model
+
+    model = copy.deepcopy(tiny_model)
+    model.policy.to(torch.bfloat16)
+    first = TorchBackend(model, SETTINGS, reference=FrozenReference())
+    run_update(first, scored)
+    first.save_model(tmp_path / "model")
+    torch.save(first.state(), tmp_path / "state.pt")
+    run_update(first, scored)
+    resumed = TorchBackend(
+        load_model(str(tmp_path / "model"), dtype=torch.bfloat16), SETTINGS, reference=FrozenReference()
+    )
+    resumed.load_state(torch.load(tmp_path / "state.pt", weights_only=True))
+    run_update(resumed, scored)
+    ours, theirs = (backend.state()["masters"] for backend in (resumed, first))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_eight_bit_adamw_learns_nearly_alike_and_resumes(
+    tiny_model: LoadedModel, scored: list[ScoredGroup], tmp_path: Path
+) -> None:
+    pytest.importorskip("bitsandbytes")
+    settings = replace(SETTINGS, optimizer="adamw_8bit")
+    eight, plain = (
+        TorchBackend(copy.deepcopy(tiny_model), one, reference=FrozenReference()) for one in (settings, SETTINGS)
+    )
+    for backend in (eight, plain):
+        run_update(backend, scored)
+        run_update(backend, scored)
+    assert torch.nn.functional.cosine_similarity(weights(eight), weights(plain), dim=0) > 0.99
+    kept = eight.state()["moments"]
+    assert any(memory["state1"].dtype == torch.uint8 for memory in kept.values())
+    torch.save(eight.state(), tmp_path / "state.pt")
+    again = TorchBackend(copy.deepcopy(tiny_model), settings, reference=FrozenReference())
+    again.load_state(torch.load(tmp_path / "state.pt", weights_only=True))
+    found = again.state()["moments"]
+    assert all(torch.equal(found[name]["state1"], memory["state1"]) for name, memory in kept.items())
+    with pytest.raises(ConfigError, match="adamw_8bit"):
+        plain.load_state(eight.state())
