@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 from collections.abc import Callable
@@ -14,8 +15,10 @@ from mmrl_apps.demo.asking import Desk, Piece, Speaker, Started, Stopped
 from mmrl_apps.demo.examples import Example, examples
 from mmrl_apps.demo.question import Form, question_of
 from mmrl_apps.demo.reading import parts
+from mmrl_apps.shared.guard import MediaGuard
 from PIL import Image
 
+from mmrl.data.manifest import read_manifest, validate_manifest
 from mmrl.policy.render import Renderer
 from mmrl.rollout.engine import Sampling
 from mmrl.rollout.scripted_engine import ScriptedEngine
@@ -212,10 +215,32 @@ def test_an_exchange_is_kept_on_request_and_read_by_the_trace_reader(tmp_path: P
     assert first.sample.metadata["seed"] == 5
     assert first.sample.question == "Where?"
     assert first.views[0].width == 80
+    assert first.sample.answer == Answer(type="boxes", value=()), "no answer that nobody knows"
+    assert math.isnan(first.rollouts[0].total)
     assert first.dropped is not None
     assert first.dropped.reason == "asked in the demo"
     with Image.open(first.sample.media[0].path or "") as kept:
         assert kept.size == (80, 60), "the trace keeps its own copy"
+    MediaGuard([tmp_path / "kept" / "data" / "exchanges.jsonl"]).check(first.sample.media[0])
+    assert not validate_manifest(tmp_path / "kept" / "data" / "exchanges.jsonl").sound, "nobody trains on it unawares"
+
+
+def test_a_kept_question_whose_answer_is_known_is_a_sample_again(tmp_path: Path, picture: Path) -> None:
+    sample = Sample(
+        id="a",
+        task="box",
+        question="Give the box.",
+        media=(Media(type="image", path=str(picture)),),
+        answer=Answer(type="box", value=(1.0, 2.0, 9.0, 8.0)),
+    )
+    demo = demo_of(tmp_path, scripted(lambda sample, index: BOXED), examples=[Example(origin="scenes", sample=sample)])
+    chosen = demo.choose("ann", 0)
+    assert not isinstance(chosen, str)
+    last(demo, chosen[0], keep=True)
+    [kept] = read_manifest(tmp_path / "kept" / "data" / "exchanges.jsonl")
+    assert (kept.id, kept.question, kept.answer) == ("exchange-000000", "Give the box.", sample.answer)
+    with Image.open(kept.media[0].path or "") as copy:
+        assert copy.size == (80, 60)
 
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:

@@ -6,16 +6,19 @@
 
 from __future__ import annotations
 
+import json
+import math
 import shutil
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mmrl.data.samples import sample_row
 from mmrl.errors import RunError
 from mmrl.traces.reader import TraceReader
 from mmrl.traces.writer import TraceWriter
-from mmrl.types import Dropped, Media, RolloutGroup, ScoredGroup
+from mmrl.types import Answer, Dropped, Media, RolloutGroup, Sample, ScoredGroup
 from mmrl_apps.demo.question import Question
 
 MOST = 100_000  # exchanges in one folder
@@ -69,11 +72,22 @@ class Keeper:
                 reply.group.prompt.sample,
                 id=f"exchange-{step:06d}" + (f"-{number}" if number else ""),
                 media=media,
+                answer=reply.group.prompt.sample.answer if exchange.question.has_gold else _unknown(exchange.question),
                 metadata=_facts(exchange.question, reply),
             )
             groups.append((_unscored(reply.group, sample), _why(sample.id, exchange.question)))
         writer.write(step, [], advantages=[], dropped_groups=groups)
+        self._name(groups[0][0].group.prompt.sample, exchange.question.has_gold)
         return self.folder / "traces" / f"step_{step:06d}.jsonl"
+
+    def _name(self, sample: Sample, has_gold: bool) -> None:
+        folder = self.folder / "data"
+        folder.mkdir(exist_ok=True)
+        row = sample_row(sample, root=folder.resolve())
+        if not has_gold:
+            row = {"media": row.get("media", []), "note": "asked in the demo; its answer is not known"}
+        with (folder / "exchanges.jsonl").open("ab") as file:
+            file.write(json.dumps(row, ensure_ascii=True).encode() + b"\n")
 
     def _copied(self, media: Sequence[Media], step: int) -> tuple[Media, ...]:
         """The media as files of the kept folder."""
@@ -98,19 +112,29 @@ class Keeper:
         )
 
 
-def _unscored(group: RolloutGroup, sample: object) -> ScoredGroup:
+def _unscored(group: RolloutGroup, sample: Sample) -> ScoredGroup:
+    """Not a number wherever a reward would have spoken."""
     count = len(group.rollouts)
+    unknown = (math.nan,) * count
     return ScoredGroup(
-        group=replace(group, prompt=replace(group.prompt, sample=sample)),  # type: ignore[arg-type]
+        group=replace(group, prompt=replace(group.prompt, sample=sample)),
         results=tuple({} for _ in range(count)),
-        totals=(0.0,) * count,
-        accuracy=(0.0,) * count,
-        format=(1.0,) * count,
+        totals=unknown,
+        accuracy=unknown,
+        format=unknown,
     )
 
 
+def _unknown(question: Question) -> Answer:
+    """An answer that says nothing but what kind was asked for, so that nothing is drawn as the known one."""
+    kind = question.sample.answer.type
+    if kind in ("box", "boxes", "point"):
+        return Answer(type="boxes", value=())
+    return Answer(type="spans", value=()) if kind in ("span", "spans") else Answer(type="text", value="")
+
+
 def _why(sample_id: str, question: Question) -> Dropped:
-    known = "its answer was known" if question.has_gold else "no answer was known, the one here only says its type"
+    known = "its answer was known" if question.has_gold else "no answer was known"
     return Dropped(
         sample_id=sample_id,
         stage="filter",
