@@ -14,17 +14,22 @@ def export(
     step: Annotated[
         int | None, typer.Option(min=0, help="Which checkpoint; default: the newest.", show_default=False)
     ] = None,
+    best: Annotated[bool, typer.Option("--best", help="The one that the config's train.keep_best names.")] = False,
 ) -> None:
-    """Copy a run's model, without the trainer's state.
+    """Copy a run's model, without the trainer's state, and write its model card.
 
-    In Hugging Face layout: `transformers`, vLLM and `mmrl generate` load it as it is.
+    In Hugging Face layout, adapters merged: `transformers`, vLLM and `mmrl generate` load it as it is. The card
+    (README.md) says which data, recipe, metrics and versions made it.
 
     \b
     Examples:
       mmrl export runs/digits models/digits
       mmrl export runs/digits models/digits-100 --step 100
+      mmrl export runs/digits models/digits-best --best
     """
+    if best and step is not None:
+        raise typer.BadParameter("--best and --step exclude each other; give one of them")
     from mmrl.config.tree import shown
     from mmrl.pipeline import export_run
 
-    print(f"model: {shown(export_run(run, out, step=step))}")
+    print(f"model: {shown(export_run(run, out, step=step, best=best))}")

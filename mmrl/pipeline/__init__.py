@@ -1,10 +1,11 @@
 """Whole runs and what is done with their models: the functions behind the commands.
 
-`stages.py` data → cold start → RL → evaluation → report · `run_folder.py` where they write · `models.py` evaluate, ask,
-export.
+`stages.py` data → cold start → RL → evaluation → report · `run_folder.py` where they write · `models.py` evaluate, ask
+· `export.py` take along.
 """
 
-from mmrl.pipeline.models import config_of_model, evaluate_models, export_run, generate_answer
+from mmrl.pipeline.export import export_run
+from mmrl.pipeline.models import config_of_model, evaluate_models, generate_answer
 from mmrl.pipeline.stages import PipelineResult, Stopped, cold_start_stage, run_pipeline, train_stage
 
 __all__ = [

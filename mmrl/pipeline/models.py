@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mmrl import build
 from mmrl.config.load import changed, load_config
 from mmrl.config.schema import Config
-from mmrl.errors import ConfigError, DataError, ModelError, RunError
+from mmrl.errors import ConfigError, DataError, ModelError
 from mmrl.progress import Progress
 from mmrl.types import Answer, Completion, Media, Sample
 
@@ -109,23 +109,6 @@ def generate_answer(
     engine = TransformersEngine(loaded.policy, loaded.processor.tokenizer, run_seed=seed)
     sampling = Sampling(group_size=1, max_tokens=max_tokens, temperature=temperature, purpose="generate")
     return engine.stream(prompts[0], sampling, on_text=on_text or (lambda text: None)).completion
-
-
-def export_run(run: Path, out: Path, *, step: int | None = None) -> Path:
-    """`mmrl export`: a checkpoint's model files without the trainer's state; the newest unless `step` is given."""
-    from mmrl.training.checkpoint import checkpoints
-
-    if not run.is_dir():
-        raise RunError(f"{run}: there is no run folder.")
-    found = {c.step: c for c in checkpoints(run)}
-    if not found:
-        raise RunError(f"{run}: the run has no checkpoint yet.")
-    if step is not None and step not in found:
-        raise RunError(f"{run}: no checkpoint of step {step}. There are: {', '.join(map(str, found))}.")
-    chosen = found[step if step is not None else max(found)]
-    if out.exists():
-        raise RunError(f"{out} exists. A model is never overwritten: choose another folder, or remove it first.")
-    return copy_model(chosen.folder, out)
 
 
 def _renderer_of_model(path: str, model: LoadedModel, mode: str | None) -> Renderer:

@@ -196,13 +196,17 @@ class _Job:
 
 def superfluous(found: list[Checkpoint], keep: Keep) -> list[Checkpoint]:
     """Those of `found`, oldest first, that need not stay. The best is the earliest where several are equally good."""
-    staying = {c.step for c in found[-keep.last :]}
-    if keep.best is not None:
-        sign = 1 if keep.best_is == "highest" else -1
-        values = {c.step: seal.metrics[keep.best] for c in found if (seal := c.seal) and keep.best in seal.metrics}
-        if values:
-            staying.add(max(values, key=lambda step: (sign * values[step], -step)))
+    staying = {c.step for c in found[-keep.last :]} | {best_of(found, keep)}
     return [c for c in found if c.step not in staying]
+
+
+def best_of(found: list[Checkpoint], keep: Keep) -> int | None:
+    """The step of the best checkpoint by `keep`; None where it asks for none, or none logged that metric."""
+    if keep.best is None:
+        return None
+    sign = 1 if keep.best_is == "highest" else -1
+    values = {c.step: seal.metrics[keep.best] for c in found if (seal := c.seal) and keep.best in seal.metrics}
+    return max(values, key=lambda step: (sign * values[step], -step), default=None)
 
 
 def copied(value: Any) -> Any:
