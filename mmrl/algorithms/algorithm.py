@@ -139,6 +139,11 @@ class Algorithm:
         return any(getattr(part, "separates_equal_rewards", False) for part in self.parts)
 
     @property
+    def follows_the_step(self) -> tuple[str, ...]:
+        """The parts that go from one value to another over the whole run, by name: another `train.steps` moves them."""
+        return tuple(type(part).__name__ for part in self.parts if getattr(part, "follows_the_step", False))
+
+    @property
     def learns_entropy(self) -> bool:
         """Whether some part's gradient passes through the entropies; otherwise they are only measured."""
         return any(getattr(part, "learns_entropy", False) for part in self.parts)

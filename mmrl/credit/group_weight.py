@@ -57,6 +57,7 @@ class MostVaried:
     first: float = 0.5
     last: float = 1.0
     needs: ClassVar[frozenset[Need]] = NO_NEEDS
+    follows_the_step: ClassVar[bool] = True
 
     def __call__(
         self, advantages: Float[Tensor, " N"], table: RewardTable, context: StepContext
@@ -99,6 +100,7 @@ class ScheduledWeight:
     exploration: float = 0.3
     schedule: str = "v"
     needs: ClassVar[frozenset[Need]] = NO_NEEDS
+    follows_the_step: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.schedule not in SCHEDULES:

@@ -2,10 +2,11 @@
 
 Every part sees the reward table and the step's context; what it may compare with each other is the whole step.
 
-Two class variables are declared where they hold, and absent where not:
+Three class variables are declared where they hold, and absent where not:
     separates_equal_rewards = True    the part can tell rollouts of equal reward apart, or pays against an absolute
                                       baseline: a step of constant rewards then still has a gradient
     memory_key = "name"               the part adapts: see `Adaptive`
+    follows_the_step = True           it goes from one value to another over the run's `context.steps`
 """
 
 from __future__ import annotations

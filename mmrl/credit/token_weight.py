@@ -88,6 +88,7 @@ class MostInformative:
     first: float = 0.5
     last: float = 1.0
     needs: ClassVar[frozenset[Need]] = frozenset({Need.ENTROPY})
+    follows_the_step: ClassVar[bool] = True
 
     def __call__(
         self, advantages: Float[Tensor, "N T"], table: RewardTable, context: StepContext

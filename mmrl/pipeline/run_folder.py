@@ -6,7 +6,7 @@ import json
 import platform
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,11 @@ FREE = (
 )
 
 
-def open_run(config: Config, *, resume: bool, overwrite: bool) -> Path:
-    """The run's folder, with its resolved config in it. RunError when it is in the way or belongs to another config."""
+def open_run(config: Config, *, resume: bool, overwrite: bool, tell: Callable[[str], None] = lambda said: None) -> Path:
+    """The run's folder, with its resolved config in it. RunError when it is in the way or belongs to another config.
+
+    `tell` hears what changes when a run goes on that is another length than it was.
+    """
     run_dir = Path(config.run.folder) / config.run.name
     written = dump_config(config)
     if run_dir.exists() and not run_dir.is_dir():
@@ -53,6 +56,8 @@ def open_run(config: Config, *, resume: bool, overwrite: bool) -> Path:
             )
         else:
             check_same_config(run_dir, config)
+            if said := _other_length(load_config(run_dir / "config.yaml"), config):
+                tell(said)
     elif resume:
         raise RunError(f"{run_dir}: there is no run to resume. Leave out --resume to start one.")
     run_dir.mkdir(parents=True, exist_ok=True)
@@ -124,6 +129,23 @@ def check_same_config(run_dir: Path, config: Config) -> None:
             f"{run_dir} was started with another config: {', '.join(dict.fromkeys(changed))} differ. Resume with the "
             f"same settings (mmrl run {path} --resume), or start anew under another run.name."
         )
+
+
+def _other_length(before: Config, now: Config) -> str | None:
+    """What follows from another train.steps for what runs over the whole training; None where nothing does."""
+    from mmrl.algorithms.build import build_algorithm
+
+    if before.train.steps == now.train.steps:
+        return None
+    decays = now.train.schedule != "constant"
+    parts = build_algorithm(now.algorithm).follows_the_step
+    what = [*([f"the {now.train.schedule} learning rate"] if decays else []), *parts]
+    if not what:
+        return None
+    return (
+        f"train.steps was {before.train.steps} and is {now.train.steps}: {' and '.join(what)} now run over "
+        f"{now.train.steps} steps, as if from the start, so that they jump where the run goes on"
+    )
 
 
 def _value(section: Any, key: str) -> Any:

@@ -61,7 +61,8 @@ def run_pipeline(config: Config, *, resume: bool, overwrite: bool, progress: Pro
     build.check_engine_is_installed(config)
     with _together(config, progress) as stage:
         ranks = stage.ranks
-        run_dir = ranks.first_does(lambda: open_run(config, resume=resume, overwrite=overwrite))
+        tell = stage.progress.note
+        run_dir = ranks.first_does(lambda: open_run(config, resume=resume, overwrite=overwrite, tell=tell))
         splits = prepare_data(config, run_dir, stage.progress, ranks)
         started = _prepare_policy(config, run_dir, splits, stage)
         splits = _screened(config, run_dir, started, splits, stage)
@@ -79,7 +80,8 @@ def train_stage(config: Config, *, resume: bool, overwrite: bool, progress: Prog
     build.check_engine_is_installed(config)
     with _together(config, progress) as stage:
         ranks = stage.ranks
-        run_dir = ranks.first_does(lambda: open_run(config, resume=resume, overwrite=overwrite))
+        tell = stage.progress.note
+        run_dir = ranks.first_does(lambda: open_run(config, resume=resume, overwrite=overwrite, tell=tell))
         splits = prepare_data(config, run_dir, stage.progress, ranks)
         base = ranks.first_does(lambda: prepare_model(config, run_dir))
         return _train(config, run_dir, base, _screened(config, run_dir, base, splits, stage), stage)
