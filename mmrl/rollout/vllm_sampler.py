@@ -61,6 +61,8 @@ class VllmSettings:
 class VllmSampler:
     """vLLM's engine around one model. Not for several threads at a time."""
 
+    _running = 0  # in this process
+
     def __init__(self, folder: Path, settings: VllmSettings, *, banned: Sequence[int], end: Sequence[int]) -> None:
         """`folder`: config and processor in Hugging Face layout; weights come by `load_weights`. `banned`: ids that
         are never sampled, at least one. `end`: ids that end a completion.
@@ -71,6 +73,7 @@ class VllmSampler:
         self._asleep = False
         self._requests = 0
         self._engine = _start(folder, settings)
+        VllmSampler._running += 1
         self._limit = int(self._engine.model_config.max_model_len)
         self._processor = self._engine.renderer.mm_processor
         self._engine.collective_rpc(keep_both, kwargs={"marker": self._banned[0]})
@@ -143,19 +146,23 @@ class VllmSampler:
         self.wake()
         self._engine.engine_core.shutdown()
         self._engine = None
-        destroy_model_parallel()
-        destroy_distributed_environment()
+        VllmSampler._running -= 1
+        if not VllmSampler._running:  # they share what vLLM keeps of processes that compute together
+            destroy_model_parallel()
+            if torch.distributed.is_initialized() and torch.distributed.get_world_size() == 1:  # else it is the ranks'
+                destroy_distributed_environment()
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def _submit(self, given: Any, seed: int, sampling: Sampling) -> str:
+    def _submit(self, given: Any, seed: int, sampling: Sampling, *, n: int = 1) -> str:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
         self._requests += 1
         name = str(self._requests)
         params = SamplingParams(
+            n=n,
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             top_k=sampling.top_k,
@@ -252,6 +259,10 @@ def _start(folder: Path, settings: VllmSettings) -> Any:
         # A prompt that is prefilled in pieces has its generator put back between them, which a CPU's cannot do.
         length = settings.max_model_len or _longest(folder)
         options |= {"enable_chunked_prefill": False, "max_model_len": length, "max_num_batched_tokens": length}
+    if (
+        torch.distributed.is_initialized()
+    ):  # one of several ranks, each with an engine: vLLM meets them all at its start
+        options["distributed_executor_backend"] = "external_launcher"
     known = {name: value for name, value in options.items() if name in EngineArgs.__dataclass_fields__}
     threads, set_threads = torch.get_num_threads(), torch.set_num_threads
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
