@@ -62,6 +62,15 @@ class LosesGroups(Protocol):
 
 
 @runtime_checkable
+class Tells(Protocol):
+    """An engine to which things happen that the user should know of."""
+
+    def take_notices(self) -> list[str]:
+        """A sentence each, since the last call."""
+        ...
+
+
+@runtime_checkable
 class Closes(Protocol):
     """An engine that holds processes or memory of its own."""
 

@@ -91,7 +91,7 @@ class VllmServerEngine:
         self._members = [_Member(client=client) for client in clients]
         self._failures: list[str] = []
         self._sync = settings.sync
-        self.notices: list[str] = []  # what the user should know and need do nothing about
+        self._news: list[str] = []
         self._threads = ThreadPoolExecutor(max_workers=2 * len(clients) + 1, thread_name_prefix="rollout-server")
         self._scratch = tempfile.TemporaryDirectory(prefix="mmrl-weights-")
         try:
@@ -134,6 +134,11 @@ class VllmServerEngine:
         """The prompts that were lost since the last call."""
         dropped, self._dropped = self._dropped, []
         return dropped
+
+    def take_notices(self) -> list[str]:
+        """Servers that were left out, and other ways that had to be taken, since the last call."""
+        news, self._news = self._news, []
+        return news
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]], *, version: int) -> None:
         """Raises RunError where no server is left, or where one did not take over what it was sent."""
@@ -257,7 +262,7 @@ class VllmServerEngine:
                 member.pair = self._met(member.client)
             except (RuntimeError, TimeoutError, ServerFailure) as error:
                 self._sync = "file"
-                self.notices.append(
+                self._news.append(
                     f"{member.client.url} forms no process group with this machine ({error}): weights go by file"
                 )
                 return
@@ -309,6 +314,7 @@ class VllmServerEngine:
         if member in self._members:
             self._members.remove(member)
             self._failures.append(str(failure))
+            self._news.append(f"a rollout server is left out: {failure}; {len(self._members)} left")
             member.pair = None
             member.client.kill()
 

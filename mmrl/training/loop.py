@@ -31,7 +31,7 @@ from mmrl.errors import RunError
 from mmrl.progress import Progress, ShowsFigures
 from mmrl.rank_watch import RankWatch
 from mmrl.ranks import ALONE, Ranks
-from mmrl.rollout.engine import Rests, RolloutEngine, Sampling
+from mmrl.rollout.engine import Rests, RolloutEngine, Sampling, Tells
 from mmrl.traces.writer import Stream, TraceWriter
 from mmrl.training.checkpoint import last_good
 from mmrl.training.collect import Collected, Renderer, Scorer, collect
@@ -213,6 +213,9 @@ def take_step(trainer: Trainer, traces: TraceWriter, step: int) -> tuple[Collect
     collected.kept, own_groups = place(trainer.ranks, collected.kept, collected.holders, minibatches=minibatches)
     if isinstance(trainer.engine, Rests):
         trainer.engine.rest()
+    if isinstance(trainer.engine, Tells):
+        for notice in trainer.engine.take_notices():
+            trainer.progress.note(f"step {step}: {notice}")
     filtered = [drop for _, drop in collected.filtered]
     own = [group for scored in collected.scored if (group := scored.own()) is not None]
     row = rollout_metrics(own, [*collected.dropped, *filtered]) | collected.metrics | twin_metrics(collected.scored)

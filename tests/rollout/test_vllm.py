@@ -189,7 +189,7 @@ class TestServers:
         """It forms no process group either: weights go by file then, to all."""
         engine = serving(tiny_model, [garbage, *vllm_servers])
         engine.load_weights(tiny_model.policy.model.named_parameters(), version=0)
-        [notice] = engine.notices
+        [notice] = engine.take_notices()
         assert notice.startswith(f"{garbage.url} forms no process group")
         groups = engine.generate(prompts, SAMPLING, step=0)
         assert [g.prompt.sample.id for g in groups] == [p.sample.id for p in prompts]
@@ -197,6 +197,7 @@ class TestServers:
         assert engine.failures == (f"{garbage.url} answers garbage: not a message: JSONDecodeError",)
         assert engine.servers == tuple(client.url for client in vllm_servers)
         assert engine.take_dropped() == []
+        assert engine.take_notices() == [f"a rollout server is left out: {engine.failures[0]}; 2 left"]
 
     def test_a_prompt_that_is_at_fault_fails_no_server(
         self, vllm_servers: list[Client], tiny_model: toy.LoadedModel, prompts: list[Prompt]
@@ -227,14 +228,22 @@ class TestServers:
             server.shutdown()
 
     def test_servers_die_and_hang_and_the_run_goes_on_with_the_rest_until_there_is_none(
-        self, tiny_model: toy.LoadedModel, prompts: list[Prompt]
+        self, vllm_servers: list[Client], tiny_model: toy.LoadedModel, prompts: list[Prompt]
     ) -> None:
-        """At the end no process stays behind."""
+        """Servers started afresh sample what servers do that were given these weights after others. At the end no
+        process stays behind.
+        """
+        reloaded = serving(tiny_model, vllm_servers)
+        weights = dict(tiny_model.policy.model.named_parameters())
+        for version, factor in enumerate((1.5, 1.0)):
+            reloaded.load_weights([(name, factor * value) for name, value in weights.items()], version=version)
+        expected = [[r.token_ids for r in g.rollouts] for g in reloaded.generate(prompts, SAMPLING, step=0)]
         clients = started_here(2)
         processes = [psutil.Process(client._child.process.pid) for client in clients if client._child is not None]
         engine = serving(tiny_model, clients, generate_seconds=6.0)
         engine.load_weights(tiny_model.policy.model.named_parameters(), version=0)
         whole = engine.generate(prompts, SAMPLING, step=0)
+        assert [[r.token_ids for r in g.rollouts] for g in whole] == expected
         os.kill(processes[0].pid, signal.SIGKILL)
         assert engine.generate(prompts, SAMPLING, step=0) == whole
         [died] = engine.failures
