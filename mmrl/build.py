@@ -59,8 +59,8 @@ def join_ranks(config: Config) -> Ranks:
     return join(set_up_torch(config))
 
 
-def load_policy(config: Config, path: str) -> LoadedModel:
-    """The policy at `path`, in the config's number format and on its device."""
+def load_policy(config: Config, path: str, *, to_train: bool = False) -> LoadedModel:
+    """The policy at `path`, in the config's number format and on its device; in 4 bits only where it is to train."""
     import torch
 
     from mmrl.policy.load import load_model
@@ -70,6 +70,7 @@ def load_policy(config: Config, path: str) -> LoadedModel:
         dtype=getattr(torch, config.backend.dtype),
         device=set_up_torch(config),
         trust_remote_code=config.model.trust_remote_code,
+        four_bit=to_train and config.model.four_bit,
     )
     model.policy.kernel = config.backend.attention
     return model

@@ -23,6 +23,7 @@ import copy
 import logging
 import math
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -459,6 +460,7 @@ def _import_deepspeed(device: str) -> Any:
             "backend.type: torch."
         ) from error
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message=r"`torch\.distributed\..*deprecated", category=FutureWarning)
     if device == "cpu":  # its shared-memory sums are compiled for a minute at the first start; gloo does them as well
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     return deepspeed

@@ -33,6 +33,7 @@ from mmrl.policy.adapters import (
     adapters_off,
     copied_weights,
     has_adapters,
+    is_quantized,
     load_adapter_state,
     merged_weights,
     weights_to_save,
@@ -70,6 +71,11 @@ class TorchBackend:
         self._rule = reference
         if isinstance(reference, AdapterOff) and not has_adapters(self.policy.model):
             raise ConfigError("algorithm.reference: adapter_off needs adapters; give train.lora, or take frozen.")
+        if reference.copies and is_quantized(self.policy.model):
+            raise ConfigError(
+                "algorithm.reference: a 4-bit policy (model.four_bit) has no copy that could stand still or follow; "
+                "take {type: adapter_off}: the same weights without the adapters."
+            )
         self._reference = _frozen(copy.deepcopy(self.policy)) if REFERENCE in self._rule.copies else None
         self._copies = {
             name: [p.detach().to(torch.float32, copy=True) for p in self.policy.parameters()]

@@ -13,6 +13,7 @@ from typing import Any
 
 from mmrl.config.paths import names_shipped_recipe
 from mmrl.config.schema import (
+    BackendConfig,
     ColdStartConfig,
     DataConfig,
     EvaluationConfig,
@@ -61,6 +62,13 @@ def _too_long(warmup: int, key: str, steps: int) -> str:
 def something_trains(train: TrainConfig) -> Iterator[Mistake]:
     if {"vision", "projector", "language"} <= set(train.freeze):
         yield ("train", "freeze"), "freezes every part of the model, so that nothing would train; leave one out"
+
+
+def four_bits_have_adapters(model: ModelConfig, train: TrainConfig, backend: BackendConfig) -> Iterator[Mistake]:
+    if model.four_bit and train.lora is None:
+        yield ("model", "four_bit"), "4-bit weights are constants, so that nothing would train; give train.lora"
+    if model.four_bit and backend.type == "deepspeed":
+        yield ("model", "four_bit"), "4-bit weights cannot be spread over ranks; set backend.type: torch"
 
 
 def adapters_can_train(train: TrainConfig) -> Iterator[Mistake]:
@@ -221,6 +229,7 @@ CHECKS: tuple[Check, ...] = (
     Check(("train",), warmup_ends_within_training),
     Check(("train",), something_trains),
     Check(("train",), adapters_can_train),
+    Check(("model", "train", "backend"), four_bits_have_adapters),
     Check(("algorithm", "train"), adapter_off_has_adapters),
     Check(("train",), sampler_can_be_built),
     Check(("rollout", "train"), rollouts_can_be_shared),

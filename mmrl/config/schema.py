@@ -49,6 +49,9 @@ class TinyModelConfig(Section):
 class ModelConfig(Section):
     path: str | None = Field(None, description="a folder in Hugging Face layout, or a hub name")
     tiny: TinyModelConfig | None = Field(None, description="instead of path: make a tiny model for this run")
+    four_bit: bool = Field(
+        False, description="QLoRA: the decoder's weights in 4 bits, to train adapters beside (train.lora; bitsandbytes)"
+    )
     min_pixels: Positive | None = Field(None, description="lower bound on a picture's area after resizing, pixels")
     max_pixels: Positive | None = Field(None, description="upper bound on a picture's area after resizing, pixels")
     trust_remote_code: bool = Field(

@@ -192,7 +192,7 @@ def _cold_start(config: Config, run_dir: Path, base: str, splits: Splits, stage:
         return folder
     assert config.sft is not None
     with timed(run_dir, "cold_start", ranks):
-        model = build.load_policy(config, base)
+        model = build.load_policy(config, base, to_train=True)
         build.add_configured_adapters(config, model)
         backend = build.build_backend(
             config,
@@ -237,7 +237,7 @@ def _train(config: Config, run_dir: Path, start_model: str, splits: Splits, stag
     with timed(run_dir, "train", ranks), build.build_scorer(config, splits.train) as scorer:
         # With adapters the model itself stays what it was; a checkpoint's weights have them merged already.
         merged = config.train.lora is not None
-        model = build.load_policy(config, str(found.folder) if found and not merged else start_model)
+        model = build.load_policy(config, str(found.folder) if found and not merged else start_model, to_train=True)
         trainer = build.build_trainer(
             config,
             run_dir=run_dir,

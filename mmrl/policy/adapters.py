@@ -13,6 +13,7 @@ token would differ.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -135,6 +136,9 @@ def merging(model: nn.Module) -> Iterator[Merging]:
         owner, _, leaf = name.rpartition(".")
         layer = layers.get(owner.removesuffix(".base_layer"))
         public = name.replace(".base_layer.", ".")
+        if layer is None and leaf == "weight" and hasattr(parameter, "quant_state"):
+            yield Merging(name=public, sources=(parameter,), value=partial(base_weight, model.get_submodule(owner)))
+            continue
         if layer is None or leaf != "weight":
             yield Merging(name=public, sources=(parameter,), value=parameter.detach)
             continue
@@ -149,12 +153,13 @@ def merged_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
         yield parameter.name, parameter.value()
 
 
-def base_weight(layer: nn.Linear) -> Tensor:
+def base_weight(layer: Any) -> Tensor:
     """The weight of a layer below an adapter, 4-bit ones written out."""
     weight: Any = layer.weight
     state = getattr(weight, "quant_state", None)
     if state is None:
-        return layer.weight.detach()
+        whole: Tensor = weight.detach()
+        return whole
     from bitsandbytes.functional import dequantize_4bit
 
     plain: Tensor = dequantize_4bit(weight.data, state)
@@ -184,12 +189,12 @@ class SavedWeights:
 def weights_to_save(model: nn.Module) -> SavedWeights:
     """The merged model's tensors and the adapters'. Those that are not merged are the live ones, not copies."""
     state = model.state_dict()
-    if not has_adapters(model):
+    if not has_adapters(model) and not is_quantized(model):
         return SavedWeights(model=state, adapters={})
     merged = dict(merged_weights(model))
     merged |= {name: value for name, value in model.named_buffers() if name in state}
     for name, value in state.items():  # parameters that are tied appear under all their names
-        if not is_adapter(name):
+        if not is_adapter(name) and ".weight." not in name:  # behind a 4-bit weight: what it is written out by
             merged.setdefault(name.replace(".base_layer.", "."), value)
     return SavedWeights(model=merged, adapters=adapter_state(model))
 
@@ -217,7 +222,10 @@ def save_weights(model: nn.Module, folder: Path, weights: SavedWeights | None = 
     """
     weights = weights or weights_to_save(model)
     plain: Any = model
-    plain.save_pretrained(folder, state_dict=dict(weights.model))
+    if is_quantized(model):
+        _save_written_out(plain, folder, weights.model)
+    else:
+        plain.save_pretrained(folder, state_dict=dict(weights.model))
     if not weights.adapters:
         return
     beside = folder / FOLDER
@@ -238,6 +246,23 @@ def save_weights(model: nn.Module, folder: Path, weights: SavedWeights | None = 
         for name, value in weights.adapters.items()
     }
     save_file(tensors, beside / "adapter_model.safetensors", metadata={"format": "pt"})
+
+
+def is_quantized(model: nn.Module) -> bool:
+    """Whether some of its weights are 4-bit."""
+    return any(hasattr(parameter, "quant_state") for parameter in model.parameters())
+
+
+def _save_written_out(model: Any, folder: Path, weights: Mapping[str, Tensor]) -> None:
+    """A 4-bit model as the plain one it stands for: transformers itself would save it in 4 bits."""
+    from huggingface_hub import save_torch_state_dict
+
+    folder.mkdir(parents=True, exist_ok=True)
+    config = copy.deepcopy(model.config)
+    del config.quantization_config
+    config.save_pretrained(folder)
+    model.generation_config.save_pretrained(folder)
+    save_torch_state_dict({name: value.contiguous() for name, value in weights.items()}, folder)
 
 
 def _layers(model: nn.Module) -> Iterator[tuple[str, Any]]:

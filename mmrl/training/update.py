@@ -178,5 +178,7 @@ def _metrics(
 def shares(things: Sequence[T], count: int) -> list[Sequence[T]]:
     """`count` consecutive shares as equal as can be; fewer when there are fewer things."""
     count = min(count, len(things))
+    if not count:
+        return []
     bounds = [len(things) * i // count for i in range(count + 1)]
     return [things[a:b] for a, b in pairwise(bounds)]

@@ -217,3 +217,60 @@ def test_a_resumed_run_equals_an_uninterrupted_one(algorithm: Any, make: Callabl
     last = [checkpoints(t.run_dir)[-1].folder for t in (straight, resumed)]
     for name in ("model.safetensors", "adapter/adapter_model.safetensors"):
         assert (last[0] / name).read_bytes() == (last[1] / name).read_bytes()
+
+
+def test_dora_is_the_start_at_first_and_merges_into_what_it_computes(
+    tiny_model: LoadedModel, groups: list[RolloutGroup], tmp_path: Path
+) -> None:
+    before = logprobs(tiny_model, groups)
+    with_adapters(tiny_model, magnitude=True)
+    assert torch.allclose(logprobs(tiny_model, groups), before, atol=1e-5)
+    assert any("magnitude" in name for name in adapter_state(tiny_model.policy.model))
+    random = torch.Generator().manual_seed(5)
+    for value in adapter_state(tiny_model.policy.model).values():
+        value.add_(0.1 * torch.randn(value.shape, generator=random))
+    moved = logprobs(tiny_model, groups)
+    assert float((moved - before).abs().max()) > 1e-2
+    tiny_model.save(tmp_path / "merged")
+    assert torch.allclose(logprobs(load_model(str(tmp_path / "merged")), groups), moved, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_four_bit_weights_stay_adapters_learn_and_a_plain_model_is_saved(
+    tiny_folder: Path, groups: list[RolloutGroup], tmp_path: Path
+) -> None:
+    """QLoRA, as far as a processor goes: bitsandbytes computes it there too."""
+    pytest.importorskip("bitsandbytes")
+    model = load_model(str(tiny_folder), four_bit=True)
+    with_adapters(model, moved=True)
+    kinds = {type(module).__name__ for module in model.policy.model.modules()}
+    assert "Linear4bit" in kinds
+    assert not any(
+        hasattr(p, "quant_state") for n, p in model.policy.model.named_parameters() if ".visual." in n or "lm_head" in n
+    )
+    backend = backend_of(model, reference=AdapterOff())
+    reference = backend.outputs(groups, reference=True).logprobs
+    before = {name: value.clone() for name, value in adapter_state(model.policy.model).items()}
+    frozen = [p.clone() for p in model.policy.parameters() if not p.requires_grad]
+    for parts in backend.micro_batches(groups):
+        outputs, packed = backend.forward(parts)
+        backend.backward(-outputs.logprobs[packed.mask].sum())
+    norm, _ = backend.optimizer_step()
+    assert norm > 0
+    assert any(not torch.equal(before[n], v) for n, v in adapter_state(model.policy.model).items())
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(frozen, [p for p in model.policy.parameters() if not p.requires_grad], strict=True)
+    )
+    assert torch.equal(backend.outputs(groups, reference=True).logprobs, reference)
+    now = backend.outputs(groups).logprobs
+    backend.save_model(tmp_path / "saved")
+    plain = load_model(str(tmp_path / "saved"))
+    assert not any(hasattr(p, "quant_state") for p in plain.policy.parameters())
+    assert torch.allclose(logprobs(plain, groups), now, atol=1e-3)
+
+
+def test_a_four_bit_policy_has_no_copy_to_follow(tiny_folder: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    with pytest.raises(ConfigError, match="adapter_off"):
+        backend_of(with_adapters(load_model(str(tiny_folder), four_bit=True)), reference=FrozenReference())

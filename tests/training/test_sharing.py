@@ -75,6 +75,12 @@ def test_a_single_process_keeps_what_it_has() -> None:
     assert own == [True, True]
 
 
+def test_nothing_to_place_is_no_mistake() -> None:
+    """Filters may refuse every group of a step."""
+    for ranks in (ALONE, replace(ALONE, count=2)):
+        assert place(ranks, [], {}, minibatches=2) == ([], [])
+
+
 @pytest.mark.parametrize("count", [1, 3])
 def test_shares_of_things_are_disjoint_and_whole(count: int) -> None:
     things = list(range(7))
