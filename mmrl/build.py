@@ -164,6 +164,7 @@ def _vllm_settings(config: Config, device: str) -> VllmSettings:
     return VllmSettings(
         dtype=vllm.dtype or config.backend.dtype,
         device=device.partition(":")[0],
+        threads=config.backend.threads,
         max_model_len=vllm.max_model_len,
         max_sequences=vllm.max_sequences,
         memory_share=vllm.memory_share,

@@ -119,4 +119,4 @@ def vllm_settings() -> VllmSettings:
     """Small enough to stand beside other tests."""
     from mmrl.rollout.vllm_sampler import VllmSettings
 
-    return VllmSettings(max_model_len=2048, cache_gib=0.25)
+    return VllmSettings(max_model_len=2048, cache_gib=0.25, threads=1)

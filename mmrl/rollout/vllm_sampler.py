@@ -50,6 +50,7 @@ class VllmSettings:
 
     dtype: str = "float32"
     device: str = "cpu"
+    threads: int | None = None  # on a CPU; None: as many as this process uses anyway
     max_model_len: int | None = None  # tokens of prompt and completion; None: what the model's config allows
     max_sequences: int = 256  # completions written at a time
     memory_share: float = 0.4  # of the GPU: weights, keys and values
@@ -264,6 +265,8 @@ def _start(folder: Path, settings: VllmSettings) -> Any:
     ):  # one of several ranks, each with an engine: vLLM meets them all at its start
         options["distributed_executor_backend"] = "external_launcher"
     known = {name: value for name, value in options.items() if name in EngineArgs.__dataclass_fields__}
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
     threads, set_threads = torch.get_num_threads(), torch.set_num_threads
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     try:

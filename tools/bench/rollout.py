@@ -47,7 +47,7 @@ def main() -> None:
         save_tiny_model(Path(folder) / "m", seed=0, hidden_size=options.hidden, layers=options.layers)
         model = load_model(str(Path(folder) / "m"), device=options.device)
     model.policy.model.generation_config.eos_token_id = []  # type: ignore[union-attr]
-    settings = VllmSettings(max_model_len=4096, device=options.device, cache_gib=1.0)
+    settings = VllmSettings(max_model_len=4096, device=options.device, cache_gib=1.0, threads=1)
     engines: dict[str, RolloutEngine] = {}
     sampler: VllmSampler | None = None
     try:
