@@ -33,7 +33,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "train.lora={rank: 2}",
         "train.keep_best={metric: optim/learning_rate}",  # falls with the cosine: the first step is the best
         "algorithm={base: grpo}",
-        "rewards.default=[{name: choice}, {name: length, weight: 0.5, options: {longest: 5}}]",
+        "rewards.default=[{path: 'tests.training.length_reward:EVEN'}, {name: length, weight: 0.5}]",
     ]
     train_stage(load_config(config, changes), resume=False, overwrite=False, progress=SilentProgress())
     return folder / "tiny"
@@ -49,7 +49,7 @@ def test_the_card_says_data_recipe_metrics_and_versions(run: Path, tmp_path: Pat
     for said in (
         "step 3.",
         "- train: 7 samples",
-        "- rewards: default: 1 × choice, 0.5 × length",
+        "- rewards: default: 1 × tests.training.length_reward:EVEN, 0.5 × length",
         "- rollouts: 2 prompts × 3 a step, at most 6 tokens",
         "- adapters: rank 2, alpha 32; merged into these weights",
         "Of training step 2:",
