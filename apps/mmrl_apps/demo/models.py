@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mmrl import build
 from mmrl.config.schema import Config
+from mmrl.errors import ConfigError
 from mmrl.pipeline import config_of_model
 from mmrl.policy.forms import FORMS
 
@@ -46,6 +47,11 @@ def open_models(
 
     Raises ModelError where a model cannot be loaded, ConfigError where engine or device are not to be had.
     """
+    if engine_name == "vllm" and len(models) > 1:
+        raise ConfigError(
+            "--engine vllm: one process holds one vLLM, so two models cannot be compared with it. Leave out --engine, or "
+            "--against."
+        )
     run = run_of(models[0].path)
     config = config_of_model(models[0].path) if run is not None else _plain_config(models[0].path)
     config = _asked(config, mode, engine_name, device)
