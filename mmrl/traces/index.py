@@ -111,10 +111,15 @@ class TraceIndex:
     def find(self, find: Find, *, limit: int = 50, skip: int = 0) -> tuple[list[GroupRow], int]:
         """Rows `skip` … `skip + limit` of those that are looked for, in their order, and how many there are in all."""
         where, values = self._where(find)
-        (count,) = self._one(f"SELECT count(*) FROM groups WHERE {where}", values)
         order = f"{SORTS[find.sort]}, step, place"
-        sql = f"SELECT {', '.join(COLUMNS)} FROM groups WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?"
-        return [_row(found) for found in self._all(sql, [*values, limit, skip])], count
+        # Counted in the same pass: a text is looked for once.
+        sql = (
+            f"SELECT {', '.join(COLUMNS)}, count(*) OVER () FROM groups WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?"
+        )
+        found = self._all(sql, [*values, limit, skip])
+        if not found and skip:
+            return [], self._one(f"SELECT count(*) FROM groups WHERE {where}", values)[0]
+        return [_row(row[:-1]) for row in found], found[0][-1] if found else 0
 
     def at(self, step: int, place: int) -> GroupRow | None:
         """The row of the line that begins at byte `place` of a step's file."""
@@ -135,9 +140,10 @@ class TraceIndex:
     def first_and_last(self) -> dict[str, tuple[GroupRow, GroupRow]]:
         """Sample id → its earliest and its latest group that the policy was scored on."""
         names = ", ".join(COLUMNS)
-        sql = f"""SELECT {names} FROM groups WHERE size > 0 AND stage <> 'view'
-                  QUALIFY row_number() OVER (PARTITION BY sample_id ORDER BY step, place) = 1
-                       OR row_number() OVER (PARTITION BY sample_id ORDER BY step DESC, place DESC) = 1
+        when = "step::HUGEINT * 1000000000000 + place"
+        sql = f"""SELECT {names} FROM groups WHERE rowid IN (
+                    SELECT unnest([arg_min(rowid, {when}), arg_max(rowid, {when})]) FROM groups
+                    WHERE size > 0 AND stage <> 'view' GROUP BY sample_id)
                   ORDER BY step, place"""
         ends: dict[str, tuple[GroupRow, GroupRow]] = {}
         for row in map(_row, self._all(sql)):

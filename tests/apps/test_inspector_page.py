@@ -66,10 +66,10 @@ def test_filter_open_a_group_and_leaf_through(page: Page, address: str, screensh
     page.fill("#text textarea, #text input", "wide")
     page.press("#text textarea, #text input", "Enter")
     page.wait_for_function("() => document.querySelectorAll('#groups tbody tr').length === 2")
-    assert "text=wide" in page.url
+    page.wait_for_function("() => location.search.includes('text=wide')")
     page.locator("#groups a[data-open]").first.click()
     page.wait_for_selector("#group .completion")
-    assert "tab=group" in page.url
+    page.wait_for_function("() => location.search.includes('place=')")
     assert page.locator("#group .mm-mark rect").count() == 4
     settled(page)
     page.screenshot(path=screenshots / "inspector-group.png", full_page=True)
@@ -83,6 +83,7 @@ def test_an_address_opens_the_same_view_again(page: Page, address: str):
     open_group(page, address, "span-1")
     page.get_by_label("entropy", exact=True).click()
     page.wait_for_selector("#group .tokens span")
+    page.wait_for_function("() => location.search.includes('colour=entropy')")
     link = page.url
     page.goto("about:blank")
     page.goto(link)
@@ -184,6 +185,10 @@ def test_data_is_browsed_and_models_are_compared(page: Page, address: str, scree
     page.locator("#compare a:has-text('box-1')").click()
     page.wait_for_selector("#pair .completion")
     assert page.locator("#pair .completion").count() == 2
+    page.wait_for_function("() => location.search.includes('id=box-1')")
+    page.reload()
+    page.wait_for_selector("#pair h2:has-text('box-1')")
+    page.wait_for_selector("#compare table")
     settled(page)
     page.screenshot(path=screenshots / "inspector-compare.png", full_page=True)
 
@@ -334,6 +339,7 @@ def test_a_real_quickstart_run(page: Page, tmp_path: Path, screenshots: Path):
         "rollout.prompts_per_step=4",
         "rollout.group_size=4",
         "train.steps=3",
+        "train.warmup_steps=0",
         "evaluation.limit=8",
         "evaluation.samples_per_prompt=2",
         "evaluation.ks=[1, 2]",

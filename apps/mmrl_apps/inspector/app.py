@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -56,15 +57,15 @@ def build(inspector: Inspector) -> gr.Blocks:
         file = gr.Textbox(visible="hidden", elem_id="file")  # a file on its way to the browser's downloads
         where = gr.State(None)  # step and place of the open group
         with gr.Tabs(selected="groups") as tabs:
-            with gr.Tab("Runs", id="runs"):
+            with gr.Tab("Runs", id="runs") as runs_tab:
                 runs = RunsTab(handlers, view)
-            with gr.Tab("Groups", id="groups"):
+            with gr.Tab("Groups", id="groups") as groups_tab:
                 groups = GroupsTab(handlers, run, view, file)
-            with gr.Tab("Group", id="group"):
+            with gr.Tab("Group", id="group") as group_tab:
                 group = GroupTab(handlers, run, where, groups, view, file)
-            with gr.Tab("Data", id="data"):
+            with gr.Tab("Data", id="data") as data_tab:
                 data = DataTab(handlers, run, view)
-            with gr.Tab("Compare", id="compare"):
+            with gr.Tab("Compare", id="compare") as compare_tab:
                 compare = CompareTab(handlers, view)
 
         view.change(None, view, None, js=_ADDRESS)
@@ -167,6 +168,7 @@ def build(inspector: Inspector) -> gr.Blocks:
             compare.count,
             compare.page,
             compare.pair,
+            compare.id,
             tabs,
         ]
 
@@ -183,6 +185,26 @@ def build(inspector: Inspector) -> gr.Blocks:
                 *compare.restore(query),
                 gr.Tabs(selected=query["tab"]),
             )
+
+        runs_tab.select(
+            runs.opened,
+            runs.controls,
+            [runs.chart, runs.note, runs.warnings, runs.differences, view],
+            show_progress="hidden",
+        )
+        groups_tab.select(
+            partial(groups.turned, 0),
+            [groups.page, run, *groups.controls],
+            [groups.html, groups.count, groups.page, view],
+            show_progress="hidden",
+        )
+        group_tab.select(handlers.group_link, [run, where, group.colour], view)
+        data_tab.select(partial(data.turned, 0), [data.page, *data.asked], [data.html, data.count, data.page, view])
+        compare_tab.select(
+            compare.refreshed,
+            [compare.page, compare.id, *compare.asked],
+            [compare.task, compare.html, compare.count, compare.page, compare.pair, view],
+        )
 
         page.load(restore, None, restored, show_progress="hidden")
     return page

@@ -31,7 +31,7 @@ class DataTab:
         self.count = gr.Markdown(elem_id="data-count")
         self.html = gr.HTML(elem_id="data")
         self.page = gr.State(0)
-        asked = [run, self.manifest, self.task, self.difficulty, self.text]
+        self.asked = asked = [run, self.manifest, self.task, self.difficulty, self.text]
         shown = [self.html, self.count, self.page, view]
         self.manifest.input(self.other, [run, self.manifest], [self.task, *shown], show_progress="minimal")
         self.task.input(self.listed, asked, shown, show_progress="minimal")
@@ -62,13 +62,17 @@ class DataTab:
         task = mine.get("task", "") if mine.get("task") in tasks else ""
         difficulty = mine.get("difficulty", "") if mine.get("difficulty") in difficulty_names() else ""
         text = mine.get("text", "")
-        found = self._handlers.data(run, chosen, task, difficulty, text, max(0, (whole(mine.get("page")) or 1) - 1))
+        page = max(0, (whole(mine.get("page")) or 1) - 1)
+        if mine:
+            shown = listed(self._handlers.data(run, chosen, task, difficulty, text, page))[:3]
+        else:  # filled when the tab is opened
+            shown = ("", "", 0)
         return (
             self.of(manifests, chosen),
             gr.Dropdown(choices_or_any(tasks), value=task),
             difficulty,
             text,
-            *listed(found)[:3],
+            *shown,
         )
 
     def of(self, manifests: list[str], chosen: str | None) -> gr.Dropdown:

@@ -192,7 +192,7 @@ def _card(
     figures = [
         ("reward", shown(traced.total)),
         ("advantage", shown(advantage, signed=True)),
-        ("tokens", str(len(rollout.token_ids)) + (", cut off" if rollout.truncated else "")),
+        ("tokens", str(len(rollout.token_ids))),
         ("log-prob. per token", shown(_mean(rollout.policy_logprobs))),
     ]
     for stream, name in (("kl", "KL per token"), ("entropy", "entropy per token")):

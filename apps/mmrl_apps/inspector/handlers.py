@@ -176,11 +176,17 @@ class Handlers:
 
     # ── One group ──
 
+    def group_link(self, run: str | None, where: tuple[int, int] | None, colour: str = "") -> str:
+        """The address of one group."""
+        if where is None:
+            return address("group", {"run": run or ""})
+        return group_address(str(run), *where) + (f"&colour={colour.replace(' ', '+')}" if colour else "")
+
     def group(self, run: str | None, where: tuple[int, int] | None, colour: str = "") -> tuple[str, str]:
         """(HTML, address)."""
         if where is None:
-            return message(group_page.NO_GROUP), address("group", {"run": run or ""})
-        at = group_address(str(run), *where) + (f"&colour={colour.replace(' ', '+')}" if colour else "")
+            return message(group_page.NO_GROUP), self.group_link(run, where)
+        at = self.group_link(run, where, colour)
         try:
             return self._inspector.group_page(str(run), *where, colour=colour), at
         except Exception as error:

@@ -57,6 +57,11 @@ class RunsTab:
             link,
         )
 
+    def opened(self, runs: list[str], metrics: list[str], smoothing: float, axis: str) -> tuple[Any, ...]:
+        """The tab as it stands now."""
+        chart, note, link = self._handlers.curves(runs, metrics, smoothing, axis)
+        return chart, note, self._handlers.warnings(runs), self._handlers.differences(runs), link
+
     def drawn(self, runs: list[str], metrics: list[str], smoothing: float, axis: str) -> tuple[Any, ...]:
         chart, note, link = self._handlers.curves(runs, metrics, smoothing, axis)
         return chart, note, self._handlers.readings(metrics), link
@@ -77,7 +82,8 @@ class RunsTab:
         metrics = metrics or self._handlers.usual_metrics(runs)
         smoothing = number(query.get("smoothing")) or 0.0
         axis = query.get("axis") if query.get("axis") in AXES else "step"
-        chart, note, _ = self._handlers.curves(runs, metrics, smoothing, str(axis))
+        asked = query["tab"] == "runs"
+        chart, note = self._handlers.curves(runs, metrics, smoothing, str(axis))[:2] if asked else (None, "")
         return (
             gr.Dropdown(names, value=runs),
             gr.Dropdown(known, value=metrics),
