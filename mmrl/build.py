@@ -414,6 +414,7 @@ def build_trainer(
     from mmrl.training.loop import LoopSettings, Trainer
     from mmrl.training.planned import Author
     from mmrl.training.saver import Keep
+    from mmrl.training.watched_files import WatchedFiles
     from mmrl.training.watcher import WatchSettings
 
     together = ranks or ALONE
@@ -489,7 +490,7 @@ def build_trainer(
         sampling=build_sampling(config),
         algorithm=algorithm,
         sampler=build_sampler(config.train.sampler, train, seed=config.run.seed),
-        renderer=renderer,
+        renderer=WatchedFiles(renderer, progress.note),
         engine=engine,
         scorer=scorer,
         backend=backend,

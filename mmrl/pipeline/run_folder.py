@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,26 @@ def _other_length(before: Config, now: Config) -> str | None:
         f"train.steps was {before.train.steps} and is {now.train.steps}: {' and '.join(what)} now run over "
         f"{now.train.steps} steps, as if from the start, so that they jump where the run goes on"
     )
+
+
+def check_same_data(run_dir: Path, manifests: Mapping[str, str]) -> None:
+    """A resumed run keeps its data: the manifests' SHA-256 are in data.json from its beginning on."""
+    digests = {}
+    for split, path in manifests.items():
+        if Path(path).is_file():  # reading it says what is wrong otherwise
+            with open(path, "rb") as file:
+                digests[split] = hashlib.file_digest(file, "sha256").hexdigest()
+    record = run_dir / "data.json"
+    if not record.is_file():
+        write_atomically(record, json.dumps(digests, indent=1).encode())
+        return
+    before = json.loads(record.read_text())
+    changed = [str(manifests[split]) for split in digests if before.get(split, digests[split]) != digests[split]]
+    if changed:
+        raise RunError(
+            f"{', '.join(changed)} changed since {run_dir} was started, so it would go on with other samples. Bring "
+            "the file back, or start anew under another run.name."
+        )
 
 
 def _value(section: Any, key: str) -> Any:

@@ -23,7 +23,7 @@ from mmrl.atomic import write_atomically
 from mmrl.config.schema import Config
 from mmrl.errors import ConfigError, RunError
 from mmrl.pipeline.models import copy_model
-from mmrl.pipeline.run_folder import facts, open_run, timed
+from mmrl.pipeline.run_folder import check_same_data, facts, open_run, timed
 from mmrl.progress import Progress, SilentProgress
 from mmrl.ranks import ALONE, Ranks, launched, leave
 from mmrl.types import Sample
@@ -120,6 +120,7 @@ def prepare_data(config: Config, run_dir: Path, progress: Progress, ranks: Ranks
         paths = {split: str(path) for split, path in report.manifests.items()}
     else:
         paths = {name: path for name in ("train", "validation", "test") if (path := getattr(data, name)) is not None}
+    ranks.first_does(lambda: check_same_data(run_dir, paths))
     splits = Splits(
         **{name: read_manifest(paths[name]) if name in paths else [] for name in ("train", "validation", "test")},
         manifests=paths,
