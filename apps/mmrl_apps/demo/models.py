@@ -49,8 +49,8 @@ def open_models(
     """
     if engine_name == "vllm" and len(models) > 1:
         raise ConfigError(
-            "--engine vllm: one process holds one vLLM, so two models cannot be compared with it. Leave out --engine, or "
-            "--against."
+            "--engine vllm: one process holds one vLLM, so two models cannot be compared with it. Leave out "
+            "--engine, or --against."
         )
     run = run_of(models[0].path)
     config = config_of_model(models[0].path) if run is not None else _plain_config(models[0].path)
