@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 from mmrl.progress import Progress, SilentProgress, Task
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
 SECONDS_BETWEEN_LINES = 10.0
 SECONDS_WITHOUT_LINE = 60.0  # a line after so long even if less than a tenth was done since the last
@@ -74,8 +74,20 @@ class TerminalProgress:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bars
 
+        from mmrl.cli.live_table import LiveTable
+
+        table = LiveTable()
+
+        class BarsAndTable(Bars):
+            def get_renderables(self) -> Iterator[RenderableType]:
+                yield from super().get_renderables()
+                drawn = table.table()
+                if drawn is not None:
+                    yield drawn
+
+        self._table = table
         self._console: Console = Console(stderr=True, highlight=False)
-        self._bars = Bars(
+        self._bars = BarsAndTable(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
@@ -89,6 +101,9 @@ class TerminalProgress:
 
     def note(self, text: str) -> None:
         self._console.print(text, markup=False, soft_wrap=True)
+
+    def show_figures(self, step: int, figures: Mapping[str, float]) -> None:
+        self._table.add(step, figures)
 
     @contextmanager
     def task(self, label: str, total: int, *, done: int = 0) -> Iterator[Task]:
