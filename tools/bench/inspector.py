@@ -37,9 +37,7 @@ def make_store(run_dir: Path, rollouts: int, *, seed: int = 0) -> None:
     samples = _samples(run_dir, draw)
     Image.effect_noise((448, 336), 60).convert("RGB").save(run_dir / "scene.jpg")
     (run_dir / "config.yaml").write_text(f"run: {{name: bench}}\ndata: {{train: {run_dir / 'train.jsonl'}}}\n")
-    rows = [
-        {k: s[k] for k in ("id", "task", "question", "media", "choices", "answer", "metadata")} for s in samples
-    ]
+    rows = [{k: s[k] for k in ("id", "task", "question", "media", "choices", "answer", "metadata")} for s in samples]
     (run_dir / "train.jsonl").write_text("".join(json.dumps(_manifest_row(row)) + "\n" for row in rows))
     pool = [_rollout(draw) for _ in range(4000)]
     heads = [json.dumps(sample)[1:-1] for sample in samples]
@@ -50,9 +48,7 @@ def make_store(run_dir: Path, rollouts: int, *, seed: int = 0) -> None:
     for step in range(rollouts // (GROUP * GROUPS_A_STEP)):
         lines = []
         for _ in range(GROUPS_A_STEP):
-            written = ",".join(
-                f'{{"index":{index},{draw.choice(pool)}' for index in range(GROUP)
-            )
+            written = ",".join(f'{{"index":{index},{draw.choice(pool)}' for index in range(GROUP))
             dropped = filtered if draw.random() < 0.1 else "null"
             lines.append(
                 f'{{"schema":{SCHEMA},"kind":"group","step":{step},"sample":{{{draw.choice(heads)}}},"prompt":{prompt},'
@@ -67,7 +63,7 @@ def _manifest_row(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _samples(run_dir: Path, draw: random.Random) -> list[dict[str, Any]]:
-    media = {"type": "image", "path": str(run_dir / "scene.jpg"), "paths": [], "start": None, "end": None, "fps": None,
+    media: dict[str, Any] = {"type": "image", "path": str(run_dir / "scene.jpg"), "paths": [], "start": None, "end": None, "fps": None,
              "max_frames": None}  # fmt: skip
     things = ("ball", "cup", "lamp", "bird", "car", "door", "hat", "key")
     return [
@@ -86,7 +82,9 @@ def _samples(run_dir: Path, draw: random.Random) -> list[dict[str, Any]]:
 
 def _rollout(draw: random.Random) -> str:
     """The JSON of a rollout after its index, without the opening brace."""
-    words = " ".join(draw.choice(("the", "box", "is", "left", "of", "a", "red", "cup", "so", "I", "look")) for _ in range(24))
+    words = " ".join(
+        draw.choice(("the", "box", "is", "left", "of", "a", "red", "cup", "so", "I", "look")) for _ in range(24)
+    )
     box = sorted(draw.randrange(0, 448) for _ in range(2)) + sorted(draw.randrange(0, 336) for _ in range(2))
     iou, right = round(draw.random(), 4), draw.random() < 0.4
     numbers = [round(-draw.expovariate(1.0), 5) for _ in range(TOKENS)]
@@ -124,7 +122,11 @@ def measure(run_dir: Path, repeats: int) -> dict[str, float]:
     inspector = Inspector([run_dir])
     run = inspector.run(inspector.names[0])
     rows, count = run.index.find(Find(), limit=50)
-    found = {"open": time.perf_counter() - begun, "rollouts": float(run.index.facets().rollouts), "groups": float(count)}
+    found = {
+        "open": time.perf_counter() - begun,
+        "rollouts": float(run.index.facets().rollouts),
+        "groups": float(count),
+    }
     searches = {
         "task": Find(task="box"),
         "steps and reward": Find(steps=(100, 800), reward=(0.5, 0.8)),
