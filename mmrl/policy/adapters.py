@@ -14,6 +14,7 @@ token would differ.
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,8 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, inject_adapter_in_model
-from peft.tuners.lora import LoraLayer
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -50,6 +49,8 @@ def add_adapters(
     bfloat16 would round small updates away. `magnitude`: DoRA (arXiv:2402.09353), which learns the length of each row
     of the weight apart from its direction. Raises ConfigError where nothing is found.
     """
+    from peft import LoraConfig, inject_adapter_in_model
+
     wanted = {module for part in parts for module in policy.family.vision_parts(policy.model)[part]}
     inside = {inner for module in wanted for inner in module.modules() if isinstance(inner, nn.Linear)}
     head = policy.model.get_output_embeddings()  # type: ignore[operator]
@@ -228,6 +229,8 @@ def save_weights(model: nn.Module, folder: Path, weights: SavedWeights | None = 
         plain.save_pretrained(folder, state_dict=dict(weights.model))
     if not weights.adapters:
         return
+    from peft import LoraConfig
+
     beside = folder / FOLDER
     beside.mkdir()
     _, layer = next(_layers(model))
@@ -266,6 +269,10 @@ def _save_written_out(model: Any, folder: Path, weights: Mapping[str, Tensor]) -
 
 
 def _layers(model: nn.Module) -> Iterator[tuple[str, Any]]:
+    if "peft" not in sys.modules:  # slow to import, and who has not imported it has no adapters
+        return iter(())
+    from peft.tuners.lora import LoraLayer
+
     return ((name, module) for name, module in model.named_modules() if isinstance(module, LoraLayer))
 
 
