@@ -204,12 +204,11 @@ def test_bfloat16_weights_are_the_rounding_of_masters_that_move(
     assert float((moved > 5e-6).float().mean()) > 3 * float((shown > 5e-6).float().mean())
 
 
-def test_masters_are_in_the_state(tiny_model: LoadedModel, scored: list[ScoredGroup], tmp_path: Path) -> None:
+def test_masters_are_in_the_state(tiny_folder: Path, scored: list[ScoredGroup], tmp_path: Path) -> None:
     """Resumed in bfloat16: weights from the model's files, what they round from the state, bit for bit."""
     from mmrl.policy.load import load_model
 
-    model = copy.deepcopy(tiny_model)
-    model.policy.to(torch.bfloat16)
+    model = load_model(str(tiny_folder), dtype=torch.bfloat16)
     first = TorchBackend(model, SETTINGS, reference=FrozenReference())
     run_update(first, scored)
     first.save_model(tmp_path / "model")

@@ -30,7 +30,7 @@ def test_the_fullest_rank_gives_what_helps_most() -> None:
 
 
 def test_one_long_group_cannot_be_shared() -> None:
-    assert loads([1000, 10, 10], balanced([1000, 10, 10], [0, 0, 1], 2), 2) == [1000, 20]
+    assert loads([1000, 100, 100], balanced([1000, 100, 100], [0, 0, 1], 2), 2) == [1000, 200]
 
 
 @given(st.lists(st.tuples(st.integers(1, 1000), st.integers(0, 3)), min_size=1, max_size=24))
