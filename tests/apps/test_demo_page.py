@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from PIL import Image, ImageDraw
 
 from mmrl.types import Sample
 from tests import toy
@@ -69,7 +70,11 @@ def served(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Itera
 
 @pytest.fixture
 def pictures_of_two(tmp_path: Path) -> list[Path]:
-    return toy.noise_pictures(tmp_path, sizes=((96, 80), (56, 56)))
+    """A square where the scripted model says that it is; and noise."""
+    square = Image.new("RGB", (96, 80), "#dfe6ea")
+    ImageDraw.Draw(square).rectangle((42, 12, 68, 43), fill="#b3341f")
+    square.save(tmp_path / "square.png")
+    return [tmp_path / "square.png", *toy.noise_pictures(tmp_path, sizes=((56, 56),))]
 
 
 def _open(page: Page, address: str, query: str = "") -> None:

@@ -66,6 +66,7 @@ class Card:
 
     index: int
     correct: bool
+    scored: bool  # whether it was told right from wrong: an exchange of the demo was not
     segments: tuple[Any, ...]
     figures: tuple[tuple[str, str], ...]
     parts: tuple[dict[str, Any], ...]
@@ -203,6 +204,7 @@ def _card(
     return Card(
         index=rollout.index,
         correct=traced.accuracy >= CORRECT_AT,
+        scored=math.isfinite(traced.accuracy),
         segments=tuple(segments(rollout.completion.text)),
         figures=tuple(figures),
         parts=tuple(
