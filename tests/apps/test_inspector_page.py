@@ -79,6 +79,7 @@ def test_filter_open_a_group_and_leaf_through(page: Page, address: str, screensh
     page.wait_for_selector("#group h2:has-text('Step 2')")
 
 
+@pytest.mark.slow
 def test_an_address_opens_the_same_view_again(page: Page, address: str):
     open_group(page, address, "span-1")
     page.get_by_label("entropy", exact=True).click()
@@ -93,6 +94,7 @@ def test_an_address_opens_the_same_view_again(page: Page, address: str):
     assert page.locator("#group .mm-frame").count() == 6
 
 
+@pytest.mark.slow
 def test_a_clip_is_played_and_its_spans_are_drawn(page: Page, address: str, screenshots: Path):
     open_group(page, address, "span-1")
     page.wait_for_function("() => document.querySelector('#group video').readyState >= 2")
@@ -109,6 +111,7 @@ def test_what_the_model_wrote_stays_text(page: Page, address: str):
     assert HOSTILE in page.locator("#group .tokens").nth(2).inner_text()
 
 
+@pytest.mark.slow
 def test_pointing_at_a_completion_brings_its_box_out(page: Page, address: str):
     open_group(page, address, "box-1")
     opacity = "(who) => getComputedStyle(document.querySelector(`#group .mm-mark[data-who='${who}']`)).opacity"
@@ -119,6 +122,7 @@ def test_pointing_at_a_completion_brings_its_box_out(page: Page, address: str):
     assert page.evaluate(opacity, 0) == "1"
 
 
+@pytest.mark.slow
 def test_rewards_are_edited_and_scored_again(page: Page, address: str, screenshots: Path):
     open_group(page, address, "box-1")
     page.get_by_role("button", name="Score again with other rewards").click()
@@ -142,6 +146,7 @@ def test_rewards_are_edited_and_scored_again(page: Page, address: str, screensho
     page.wait_for_function("() => document.querySelector('#rewards .cm-content').innerText.includes('format')")
 
 
+@pytest.mark.slow
 def test_a_group_and_a_selection_are_saved(page: Page, address: str, tmp_path: Path):
     open_group(page, address, "box-1")
     with page.expect_download() as saved:
@@ -160,6 +165,7 @@ def test_a_group_and_a_selection_are_saved(page: Page, address: str, tmp_path: P
     assert {row["id"] for row in rows} == {"choice-1", "choice-2"}
 
 
+@pytest.mark.slow
 def test_curves_warnings_and_differences(page: Page, address: str, screenshots: Path):
     page.goto(f"{address}?tab=runs")
     page.wait_for_selector("#curves .main-svg")
@@ -172,6 +178,7 @@ def test_curves_warnings_and_differences(page: Page, address: str, screenshots: 
     page.wait_for_function("() => location.search.includes('axis=samples')")
 
 
+@pytest.mark.slow
 def test_data_is_browsed_and_models_are_compared(page: Page, address: str, screenshots: Path):
     page.goto(f"{address}?tab=data&run=made&task=box")
     page.wait_for_selector("#data .card")
@@ -193,6 +200,7 @@ def test_data_is_browsed_and_models_are_compared(page: Page, address: str, scree
     page.screenshot(path=screenshots / "inspector-compare.png", full_page=True)
 
 
+@pytest.mark.slow
 def test_it_follows_a_run_that_goes_on(page: Page, tmp_path: Path):
     from mmrl.rewards.build import reward_uses
     from mmrl.rewards.runtime import RewardScorer
@@ -220,6 +228,7 @@ def test_it_follows_a_run_that_goes_on(page: Page, tmp_path: Path):
         inspector.close()
 
 
+@pytest.mark.slow
 def test_the_keyboard_is_enough(page: Page, address: str):
     page.goto(f"{address}?run=made&task=box&tab=groups")
     page.wait_for_selector("#groups a[data-open]")
@@ -257,6 +266,7 @@ _CONTRAST = """() => {
 }"""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_every_text_can_be_read(page: Page, address: str, theme: str, screenshots: Path):
     page.goto(f"{address}?run=made&tab=group&step=2&place=0&__theme={theme}")
@@ -268,8 +278,13 @@ def test_every_text_can_be_read(page: Page, address: str, theme: str, screenshot
     page.get_by_role("tab", name="Groups").click()
     settled(page)
     assert page.evaluate(_CONTRAST) == []
+    page.locator("#groups a:has-text('span-1')").click()
+    page.wait_for_selector("#group .lane")
+    settled(page)
+    assert page.evaluate(_CONTRAST) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tab", ["groups", "group", "runs", "data", "compare"])
 def test_it_fits_a_phone(page: Page, address: str, tab: str, screenshots: Path):
     page.set_viewport_size({"width": 390, "height": 844})
@@ -302,6 +317,7 @@ def test_no_file_is_served_whatever_the_path(address: str, folder: Path):
         assert refused.value.code in (401, 403, 404), path
 
 
+@pytest.mark.slow
 def test_a_password_keeps_everything_shut(folder: Path, page: Page):
     inspector = Inspector([folder])
     inspector.refresh()
