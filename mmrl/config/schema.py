@@ -237,7 +237,10 @@ class LoraConfig(Section):
 
 
 class PartRatesConfig(Section):
-    """Learning rates of parts of the model; a part without one learns at train.learning_rate."""
+    """Learning rates of parts of the model; a part without one learns at train.learning_rate.
+
+    The cold start keeps their proportions to that rate.
+    """
 
     vision: Annotated[float, Field(gt=0)] | None = Field(None, description="of the tower")
     projector: Annotated[float, Field(gt=0)] | None = None
