@@ -486,6 +486,8 @@ def build_trainer(
             checkpoints_beside=settings.checkpoints_beside,
             evaluate_every=config.evaluation.every if validation else 0,
             stop_after_skipped=settings.stop_after_skipped,
+            silent_after=config.backend.silent_after_seconds,
+            hung_after=config.backend.hung_after_seconds,
         ),
         sampling=build_sampling(config),
         algorithm=algorithm,

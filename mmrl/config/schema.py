@@ -364,6 +364,12 @@ class BackendConfig(Section):
     gradient_checkpointing: bool = Field(
         False, description="keep only what enters each layer and compute the rest again: less memory, a third more time"
     )
+    silent_after_seconds: Annotated[float, Field(gt=0)] = Field(
+        20.0, description="without a sign of life of another rank that end the run, which names it"
+    )
+    hung_after_seconds: Annotated[float, Field(gt=0)] = Field(
+        1800.0, description="inside one call that waits for other ranks, which end the run; longer than any rollout"
+    )
 
 
 class Config(Section):

@@ -21,6 +21,8 @@ from mmrl.ranks import ALONE, Ranks
 
 # What a resumed run may change: how long it is, where it lies, what it keeps, who is told, how ranks share the policy.
 FREE = (
+    ("backend", "silent_after_seconds"),
+    ("backend", "hung_after_seconds"),
     *(("backend", key) for key in ("type", "zero_stage", "offload_optimizer", "offload_weights", "nvme_folder")),
     ("run", "folder"),
     ("train", "steps"),
