@@ -1,0 +1,83 @@
+"""The same training with each engine ends at the same accuracy, within its interval."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mmrl import build
+from mmrl.config.load import changed, load_config
+from mmrl.config.schema import Config
+from mmrl.data.manifest import read_manifest
+from mmrl.evaluation.estimators import Interval
+from mmrl.pipeline.stages import cold_start_stage, train_stage
+from mmrl.progress import SilentProgress
+from mmrl.training.metrics import read_metrics
+from mmrl.types import Sample
+from tests.contracts.test_rollout_engines import REAL_VLLM
+
+pytestmark = REAL_VLLM
+
+QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart" / "digits.yaml"
+STEPS = 35
+SETTINGS = (
+    "sft.samples=60",
+    "sft.steps=100",
+    f"train.steps={STEPS}",
+    f"train.checkpoint_every={STEPS}",
+    "rollout.prompts_per_step=16",
+    "rollout.max_refills=0",
+    "rollout.max_tokens=24",
+    "rollout.vllm.max_model_len=512",
+    "rollout.vllm.cache_gib=0.25",
+    "rollout.servers.start=2",
+)
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Path]:
+    """(the config that goes on from a cold start, the folder of its data)."""
+    folder = tmp_path_factory.mktemp("engines")
+    config = load_config(QUICKSTART, [*SETTINGS, f"run.folder={folder}"])
+    model = cold_start_stage(config, out=None, overwrite=False, progress=SilentProgress())
+    data = folder / "digits" / "data"
+    own = [f"model.path={model}", "model.tiny=null", "data.recipe=null", f"data.train={data / 'train.jsonl'}"]
+    return changed(config, own), data
+
+
+def test_accuracy_after_training_is_alike(started: tuple[Config, Path]) -> None:
+    config, data = started
+    samples = read_manifest(str(data / "test.jsonl"))
+    before = accuracy(config, str(config.model.path), samples)
+    after: dict[str, Interval] = {}
+    for engine in ("transformers", "vllm", "vllm_server"):
+        own = changed(config, [f"run.name={engine}", f"rollout.engine={engine}"])
+        folder = train_stage(own, resume=False, overwrite=False, progress=SilentProgress())
+        after[engine] = accuracy(config, str(folder), samples)
+        rows = read_metrics(folder.parents[1] / "metrics.jsonl")
+        assert len(rows) == STEPS
+        assert max(row.get("rollout/dropped_rollout", 0.0) for row in rows) == 0
+    print({name: (interval.low, interval.value, interval.high) for name, interval in after.items()}, before.value)
+    for name, interval in after.items():
+        assert interval.value > before.value, f"{name} learnt nothing"
+        for other in after.values():
+            assert interval.low <= other.high
+            assert other.low <= interval.high
+
+
+def accuracy(config: Config, path: str, samples: list[Sample]) -> Interval:
+    """Greedy, by the transformers engine."""
+    plain = changed(config, ["rollout.engine=transformers"])
+    model = build.load_policy(plain, path)
+    with build.build_scorer(plain, samples) as scorer:
+        result = build.evaluate_policy(
+            plain,
+            model,
+            samples,
+            scorer=scorer,
+            renderer=build.build_renderer(plain, model),
+            sampled=False,
+            progress=SilentProgress(),
+        )
+    return result.overall.accuracy
