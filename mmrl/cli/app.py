@@ -78,9 +78,13 @@ def inspect(
         host=host, port=port, user=user, password=read_password(password_file), share=share, open_browser=open_browser
     )
     inspector = Inspector(runs or [Path("runs")])
-    inspector.follow()
+
+    def begin(address: str) -> None:
+        print(f"{address}  (Ctrl-C ends it)", flush=True)
+        inspector.follow()
+
     try:
-        serve(build(inspector), how, announce=lambda address: print(f"{address}  (Ctrl-C ends it)", flush=True))
+        serve(build(inspector), how, announce=begin)
     finally:
         inspector.close()
 

@@ -12,7 +12,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +31,14 @@ from mmrl.traces.rows import COLUMNS, GroupRow
 from mmrl.traces.writer import step_path
 
 MEMORY = "384MB"  # of DuckDB
+_LOOK_SECONDS = 1.0  # how often what another process has indexed is looked at
+_APART = """
+import os, sys
+from pathlib import Path
+from mmrl.traces.parts import update_parts
+os.nice(10)
+update_parts(Path(sys.argv[1]), Path(sys.argv[2]))
+"""
 
 _CREATE = """
 CREATE TABLE groups (part VARCHAR, step INTEGER, place BIGINT, extent INTEGER, sample_id VARCHAR, task VARCHAR,
@@ -90,6 +102,35 @@ class TraceIndex:
             self._load(read_parts(self._folder))  # another process may have written
         finally:
             self._updating.release()
+
+    def refresh_apart(self, *, stop: threading.Event | None = None) -> None:
+        """`refresh` for many steps: another process reads them, at low priority, and this one stays free to answer.
+
+        What is found shows up on the way. With `stop` set the other process is ended; what it published stays.
+        """
+        if not self._updating.acquire(blocking=False):
+            return
+        try:
+            paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
+            command = [sys.executable, "-P", "-c", _APART, str(self._traces), str(self._folder)]
+            with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": paths}, start_new_session=True) as process:
+                while process.poll() is None:
+                    if stop is not None and stop.wait(_LOOK_SECONDS):
+                        process.kill()
+                    elif stop is None:
+                        time.sleep(_LOOK_SECONDS)
+                    self._load(read_parts(self._folder))
+            if process.returncode and not (stop is not None and stop.is_set()):
+                raise RunError(f"the process that indexes {self._traces} ended with code {process.returncode}.")
+            self._load(read_parts(self._folder))
+        finally:
+            self._updating.release()
+
+    def pending(self) -> int:
+        """Steps on disk that are not indexed as they are now."""
+        with self._lock:
+            known = {step: stamp for part in self._parts.values() for step, stamp in part.steps.items()}
+        return sum(known.get(step) != stamp for step, stamp in stamps(self._traces).items())
 
     def facets(self) -> Facets:
         """Choices for a page's controls."""

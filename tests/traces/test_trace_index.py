@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -171,6 +172,21 @@ def test_while_another_process_writes_it_shows_what_is_published(run: Path):
             other.kill()
     index.refresh()
     assert (3, "e") in found(index)
+
+
+def test_many_steps_are_indexed_by_another_process(run: Path, monkeypatch: pytest.MonkeyPatch):
+    index = TraceIndex(run)
+    assert index.pending() == 3
+    monkeypatch.setattr(parts, "read_rows", None)  # not in this process
+    index.refresh_apart()
+    assert index.pending() == 0
+    assert len(found(index)) == 6
+    stopped = threading.Event()
+    stopped.set()
+    step_path(run / "traces", 1).write_bytes(step_path(run / "traces", 1).read_bytes() + b"\n")
+    assert index.pending() == 1
+    index.refresh_apart(stop=stopped)  # ends at once, and what there was is still found
+    assert len(found(index)) >= 4
 
 
 def test_parts_are_filled_and_closed(run: Path, monkeypatch: pytest.MonkeyPatch):

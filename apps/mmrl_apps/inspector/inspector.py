@@ -16,6 +16,7 @@ from mmrl.traces.index import TraceIndex
 from mmrl_apps.inspector.tokens import Tokens
 from mmrl_apps.shared.guard import MediaGuard
 
+MANY_STEPS = 40  # that are not indexed yet: another process does it
 REFRESH_SECONDS = 2.0  # how often the traces of open runs are looked at
 
 
@@ -76,13 +77,19 @@ class Inspector:
         """Those of the names that are open."""
         return [self._runs[name] for name in names or () if name in self._runs]
 
-    def refresh(self) -> None:
-        """Bring every index up to its traces. A run that cannot be read does not keep the others from it."""
+    def refresh(self, *, apart: bool = False) -> None:
+        """Bring every index up to its traces. A run that cannot be read does not keep the others from it.
+
+        apart: many steps at once are read by another process, so that the page stays quick meanwhile.
+        """
         for name, run in self._runs.items():
             if self._stop.is_set():
                 return
             try:
-                run.index.refresh()
+                if apart and run.index.pending() > MANY_STEPS:
+                    run.index.refresh_apart(stop=self._stop)
+                else:
+                    run.index.refresh()
                 self.trouble.pop(name, None)
             except Exception as error:  # a full disk, a folder that went away: said on the page, tried again
                 if name not in self.trouble:
@@ -94,7 +101,7 @@ class Inspector:
 
         def work() -> None:
             while not self._stop.is_set():
-                self.refresh()
+                self.refresh(apart=True)
                 self._stop.wait(REFRESH_SECONDS)
 
         self._thread = threading.Thread(target=work, daemon=True, name="trace index")
