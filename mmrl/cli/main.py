@@ -6,6 +6,7 @@ nothing heavy at the top of that file: `mmrl --help` reads them all and has half
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -83,10 +84,16 @@ def _root(
     pass
 
 
+def _worth_saying(record: logging.LogRecord) -> bool:
+    """Not: that there is no GPU. Where DeepSpeed is installed, saving a model imports it, and it says so on stdout."""
+    return "Setting accelerator to CPU" not in record.getMessage()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code (`outcome.py`)."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    logging.getLogger("DeepSpeed").addFilter(_worth_saying)
     given = list(sys.argv[1:] if arguments is None else arguments)
     if int(os.environ.get("RANK", "0")) > 0:  # one of several that torchrun or deepspeed started: the first one speaks
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # until the process ends
