@@ -142,16 +142,16 @@ class VllmSampler:
         """Let go of the model, its caches and vLLM's process group."""
         if self._engine is None:
             return
-        from vllm.distributed.parallel_state import destroy_distributed_environment, destroy_model_parallel
-
         self.wake()
-        self._engine.engine_core.shutdown()
-        self._engine = None
         VllmSampler._running -= 1
-        if not VllmSampler._running:  # they share what vLLM keeps of processes that compute together
-            destroy_model_parallel()
-            if torch.distributed.is_initialized() and torch.distributed.get_world_size() == 1:  # else it is the ranks'
-                destroy_distributed_environment()
+        ranks = torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1
+        if VllmSampler._running or ranks:  # they go on computing with the process groups, which the other way ends
+            self._engine.engine_core._finalizer.detach()
+            self._engine.engine_core.engine_core.model_executor.shutdown()
+            gc.unfreeze()
+        else:
+            self._engine.engine_core.shutdown()
+        self._engine = None
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -141,6 +143,21 @@ class TestInProcess:
         model = load_model(str(tmp_path / "lfm"))
         with pytest.raises(ConfigError, match=r"family lfm2_vl .*Take rollout\.engine: transformers"):
             start_sampler(model.policy, model.processor, toy.vllm_settings())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")
+def test_two_ranks_each_have_a_vllm_of_their_own(tiny_folder: Path) -> None:
+    root = Path(__file__).parents[2]
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
+            *(str(root / "tests" / "rollout" / "two_ranks.py"), str(tiny_folder)),
+        ],
+        env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
+        timeout=240,
+        check=True,
+    )
 
 
 class _Garbage(BaseHTTPRequestHandler):
