@@ -63,8 +63,8 @@ def _manifest_row(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _samples(run_dir: Path, draw: random.Random) -> list[dict[str, Any]]:
-    media: dict[str, Any] = {"type": "image", "path": str(run_dir / "scene.jpg"), "paths": [], "start": None, "end": None, "fps": None,
-             "max_frames": None}  # fmt: skip
+    empty = dict.fromkeys(("start", "end", "fps", "max_frames"))
+    media: dict[str, Any] = {"type": "image", "path": str(run_dir / "scene.jpg"), "paths": [], **empty}
     things = ("ball", "cup", "lamp", "bird", "car", "door", "hat", "key")
     return [
         {

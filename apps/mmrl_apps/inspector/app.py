@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -55,6 +56,7 @@ def build(inspector: Inspector) -> gr.Blocks:
                 )
         view = gr.Textbox(visible="hidden", elem_id="view")  # the address of what is shown
         file = gr.Textbox(visible="hidden", elem_id="file")  # a file on its way to the browser's downloads
+        filled = gr.State("")  # the tab that an address has opened and filled
         where = gr.State(None)  # step and place of the open group
         with gr.Tabs(selected="groups") as tabs:
             with gr.Tab("Runs", id="runs") as runs_tab:
@@ -170,6 +172,7 @@ def build(inspector: Inspector) -> gr.Blocks:
             compare.pair,
             compare.id,
             tabs,
+            filled,
         ]
 
         def restore(request: gr.Request) -> tuple[Any, ...]:
@@ -184,27 +187,36 @@ def build(inspector: Inspector) -> gr.Blocks:
                 *data.restore(name, query),
                 *compare.restore(query),
                 gr.Tabs(selected=query["tab"]),
+                query["tab"],
             )
 
-        runs_tab.select(
-            runs.opened,
-            runs.controls,
-            [runs.chart, runs.note, runs.warnings, runs.differences, view],
-            show_progress="hidden",
-        )
-        groups_tab.select(
-            partial(groups.turned, 0),
-            [groups.page, run, *groups.controls],
-            [groups.html, groups.count, groups.page, view],
-            show_progress="hidden",
-        )
-        group_tab.select(handlers.group_link, [run, where, group.colour], view)
-        data_tab.select(partial(data.turned, 0), [data.page, *data.asked], [data.html, data.count, data.page, view])
-        compare_tab.select(
-            compare.refreshed,
-            [compare.page, compare.id, *compare.asked],
-            [compare.task, compare.html, compare.count, compare.page, compare.pair, view],
-        )
+        # A tab is filled when it is opened. The one that an address opens was filled by `restore`, and the browser may
+        # tell of its opening before it knows what its controls were set to.
+        for tab, name, fill, inputs, outputs in (
+            (runs_tab, "runs", runs.opened, runs.controls,
+             [runs.chart, runs.note, runs.warnings, runs.differences, view]),
+            (groups_tab, "groups", partial(groups.turned, 0), [groups.page, run, *groups.controls],
+             [groups.html, groups.count, groups.page, view]),
+            (group_tab, "group", handlers.group_link, [run, where, group.colour], [view]),
+            (data_tab, "data", partial(data.turned, 0), [data.page, *data.asked],
+             [data.html, data.count, data.page, view]),
+            (compare_tab, "compare", compare.refreshed, [compare.page, compare.id, *compare.asked],
+             [compare.task, compare.html, compare.count, compare.page, compare.pair, view]),
+        ):  # fmt: skip
+            tab.select(
+                partial(_filled, name, fill, len(outputs)),
+                [filled, *inputs],
+                [filled, *outputs],
+                show_progress="hidden",
+            )
 
         page.load(restore, None, restored, show_progress="hidden")
     return page
+
+
+def _filled(tab: str, fill: Callable[..., Any], count: int, already: str, *inputs: Any) -> tuple[Any, ...]:
+    """What `fill` gives, unless the tab is the one that is filled already."""
+    if already == tab:
+        return "", *(gr.skip() for _ in range(count))
+    found = fill(*inputs)
+    return "", *(found if isinstance(found, tuple) else (found,))
