@@ -161,6 +161,8 @@ def two_steps(
     chosen = algorithm_of(algorithm)
     backend = backend_of(model, variant, chosen, ranks)
     groups = groups_of(media, model, folder)
+    if minibatches > 1:  # something to see in each: else plain torch leaves the tower alone, and its momentum with it
+        groups = [groups[i] for i in (0, 2, 1, 3, 4)]
     updates = [step(backend, chosen, groups, ranks, minibatches=minibatches) for _ in range(2)]
     return what_came_of_it(backend, updates)
 
