@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mmrl_apps.inspector import rescore
 from mmrl_apps.inspector.address import address, number, parse
 from mmrl_apps.inspector.handlers import Handlers, opened
 from mmrl_apps.inspector.inspector import Inspector
@@ -299,12 +298,6 @@ def test_a_set_that_cannot_work_is_said_in_words(handlers: Handlers, inspector: 
     assert "mm-message trouble" in html
     if told != "could not":
         assert told in html
-
-
-def test_rewards_that_suit_a_sample_are_known():
-    names = [name for name, _ in rescore.known_rewards(None)]
-    assert "iou" in names
-    assert "judge" not in names
 
 
 # ── Data ──

@@ -115,7 +115,7 @@ class Inspector:
         for run in self._runs.values():
             run.index.close()
 
-    def group_page(self, name: str, step: int, place: int, *, colour: str = "", steps_url: str = "") -> str:
+    def group_page(self, name: str, step: int, place: int, *, colour: str = "") -> str:
         """HTML of one group (`group_page.py`)."""
         from mmrl_apps.inspector.group_page import group_html
 

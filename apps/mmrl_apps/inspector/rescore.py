@@ -12,10 +12,9 @@ import yaml
 from mmrl.data.media_paths import media_paths
 from mmrl.errors import ConfigError, RewardError
 from mmrl.rewards.build import reward_uses
-from mmrl.rewards.catalog import REWARDS
 from mmrl.rewards.runtime import RewardScorer
 from mmrl.traces.record import TraceGroup
-from mmrl.types import Prompt, RewardStatus, RolloutGroup, Sample
+from mmrl.types import Prompt, RewardStatus, RolloutGroup
 from mmrl_apps.inspector.group_page import detail_text, find_group, shown
 from mmrl_apps.shared.markup import fragment
 
@@ -110,16 +109,6 @@ def _entries(text: str, run: OpenRun) -> list[dict[str, Any]]:
                 f"the reward {entry['name']!r} calls an address; here it works as the run's config has it only."
             )
     return [{str(key): value for key, value in entry.items()} for entry in found]
-
-
-def known_rewards(sample: Sample | None) -> list[tuple[str, str]]:
-    """Name and summary of the catalogue's rewards that can score this sample's answer."""
-    kind = None if sample is None else sample.answer.type
-    return [
-        (n, r.summary)
-        for n, r in REWARDS.items()
-        if n not in _NETWORK and (kind is None or not r.answers or kind in r.answers)
-    ]
 
 
 def _asked(group: TraceGroup) -> RolloutGroup:
