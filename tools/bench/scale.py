@@ -124,7 +124,9 @@ def _work(options: argparse.Namespace) -> None:
     if stage < 0:
         backend = TorchBackend(model, settings, **given)
     else:
-        backend = DeepSpeedBackend(model, settings, ZeroSettings(stage=stage), **given)
+        # Its buffers are as large as buckets: of the default size they would be all that one sees of so small a model.
+        bucket = ZeroSettings().bucket_numbers if device == "cuda" else 1_000_000
+        backend = DeepSpeedBackend(model, settings, ZeroSettings(stage=stage, bucket_numbers=bucket), **given)
 
     def step() -> float:
         began = time.perf_counter()
