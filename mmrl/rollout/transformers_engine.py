@@ -20,6 +20,7 @@ from mmrl.policy.packed import Part, pack_rows
 from mmrl.policy.policy import Policy
 from mmrl.policy.row_cache import RowCache
 from mmrl.policy.shared_prefix import SharedPrefixCache
+from mmrl.rollout.certain_text import CertainText
 from mmrl.rollout.completions import Written, banned_ids, end_ids, rollout_groups
 from mmrl.rollout.engine import Sampling
 from mmrl.rollout.sampling import draw, sampled_distribution
@@ -85,22 +86,10 @@ class TransformersEngine:
         `on_text(index, piece)` is called after every token of a rollout with what became certain of its text, which may
         be nothing: what it raises ends the writing.
         """
-        shown = [0] * sampling.group_size
-        end = set(self._end.tolist())
-
-        def show(index: int, ids: Sequence[int]) -> None:
-            text: str = self._tokenizer.decode([i for i in ids if i not in end])
-            first = shown[index]
-            if not text.endswith("\ufffd"):  # a character whose bytes are not all there yet
-                shown[index] = len(text)
-            on_text(index, text[first : shown[index]])
-
+        text = CertainText(self._tokenizer, end=self._end.tolist(), group_size=sampling.group_size, on_text=on_text)
         self._policy.eval()
-        group = self._generate([prompt], sampling, step, watch=show)[0]
-        for rollout in group.rollouts:
-            rest = rollout.completion.text[shown[rollout.index] :]
-            if rest:
-                on_text(rollout.index, rest)
+        group = self._generate([prompt], sampling, step, watch=text.show)[0]
+        text.finish(group)
         return group
 
     def _by_length(

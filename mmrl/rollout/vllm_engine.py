@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from mmrl.errors import ConfigError
 from mmrl.policy.policy import Policy
 from mmrl.rollout.asked import Asker
+from mmrl.rollout.certain_text import CertainText
 from mmrl.rollout.completions import banned_ids, end_ids, rollout_groups
 from mmrl.rollout.engine import Sampling
 from mmrl.rollout.vllm_inputs import FAMILIES
@@ -46,6 +47,24 @@ class VllmEngine:
             sampling=sampling,
             version=self._version,
         )
+
+    def stream_group(
+        self, prompt: Prompt, sampling: Sampling, *, step: int = 0, on_text: Callable[[int, str], None]
+    ) -> RolloutGroup:
+        """One group, the same that `generate` gives; `on_text` as of `TransformersEngine.stream_group`."""
+        asked = self._asker.ask([prompt], [sampling.group_size], sampling, step=step)
+        text = CertainText(self._tokenizer, end=self._end, group_size=sampling.group_size, on_text=on_text)
+        [group] = rollout_groups(
+            [prompt],
+            self._sampler.sample(asked, sampling, watch=text.show),
+            [ask.seeds for ask in asked],
+            tokenizer=self._tokenizer,
+            end=self._end,
+            sampling=sampling,
+            version=self._version,
+        )
+        text.finish(group)
+        return group
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]], *, version: int) -> None:
         self._sampler.load_weights(weights, check=not self._checked)

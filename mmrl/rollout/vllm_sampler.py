@@ -11,7 +11,7 @@ import json
 import math
 import os
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,24 +107,36 @@ class VllmSampler:
                 "with this version of vLLM; take rollout.engine: transformers, or another vLLM (docs/rollouts.md)."
             )
 
-    def sample(self, asked: Sequence[Asked], sampling: Sampling) -> list[list[Written]]:
+    def sample(
+        self, asked: Sequence[Asked], sampling: Sampling, *, watch: Callable[[int, Sequence[int]], None] | None = None
+    ) -> list[list[Written]]:
         """The completions of each prompt, one per seed, in order. Raises RunError for a prompt that cannot be served.
 
         Each is a request of its own with its own seed; requests of one prompt share its keys and values.
+        `watch(i, ids)` gets all tokens so far of the i-th completion, counted through all prompts, whenever there are
+        more of them. What it raises ends the writing of all.
         """
         self.wake()
         for ask in asked:
             self._check(ask, sampling)
         done: dict[str, Any] = {}
-        names = []
-        for ask in asked:
-            given = engine_input(ask, self._processor)
-            names.append([self._submit(given, seed, sampling) for seed in ask.seeds])
-        while self._engine.has_unfinished_requests():
-            for output in self._engine.step():
-                if output.finished:
-                    done[output.request_id] = output.outputs[0]
-        return [[self._written(done[name]) for name in group] for group in names]
+        places: dict[str, int] = {}
+        try:
+            for ask in asked:
+                given = engine_input(ask, self._processor)
+                for seed in ask.seeds:
+                    places[self._submit(given, seed, sampling, each=watch is not None)] = len(places)
+            while self._engine.has_unfinished_requests():
+                for output in self._engine.step():
+                    if watch is not None:
+                        watch(places[output.request_id], output.outputs[0].token_ids)
+                    if output.finished:
+                        done[output.request_id] = output.outputs[0]
+        finally:
+            if len(done) < len(places):  # else the next ones would be written beside what nobody waits for
+                self._engine.abort_request([name for name in places if name not in done])
+        written = iter([self._written(done[name]) for name in places])
+        return [[next(written) for _ in ask.seeds] for ask in asked]
 
     def rest(self) -> None:
         """Give the GPU's memory back until the next use; the weights wait in the machine's memory."""
@@ -156,14 +168,13 @@ class VllmSampler:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def _submit(self, given: Any, seed: int, sampling: Sampling, *, n: int = 1) -> str:
+    def _submit(self, given: Any, seed: int, sampling: Sampling, *, each: bool = False) -> str:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
         self._requests += 1
         name = str(self._requests)
         params = SamplingParams(
-            n=n,
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             top_k=sampling.top_k,
@@ -177,7 +188,7 @@ class VllmSampler:
             skip_special_tokens=False,
             logit_bias=dict.fromkeys(self._banned, BAN),
             logprobs=1,
-            output_kind=RequestOutputKind.FINAL_ONLY,
+            output_kind=RequestOutputKind.CUMULATIVE if each else RequestOutputKind.FINAL_ONLY,
         )
         self._engine.add_request(name, given, params)
         return name

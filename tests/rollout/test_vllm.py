@@ -26,6 +26,7 @@ from mmrl.rollout.vllm_sampler import VllmSampler
 from mmrl.rollout.vllm_server_engine import ServerSettings, VllmServerEngine
 from mmrl.rollout.wire import packed
 from mmrl.types import Prompt
+from mmrl_apps.demo.asking import StreamingEngine
 from tests import toy
 from tests.contracts.test_rollout_engines import REAL_VLLM, distance
 from tests.policy.prompts import prompts_of
@@ -128,6 +129,44 @@ class TestInProcess:
         fast = replace(slow, vision=replace(clip.vision, seconds_per_grid=(0.5, 0.0)))
         for prompt in (slow, fast):
             assert distance(engine.generate([prompt], SAMPLING, step=0), tiny_model) < 1e-4
+
+    @pytest.mark.parametrize("stop", [(), ("a", "e", "1")])
+    def test_a_streamed_group_is_the_generated_one(
+        self, vllm_sampler: VllmSampler, tiny_model: toy.LoadedModel, prompts: list[Prompt], stop: tuple[str, ...]
+    ) -> None:
+        engine = engine_of(vllm_sampler, tiny_model)
+        engine.load_weights(tiny_model.policy.model.named_parameters(), version=2)
+        assert isinstance(engine, StreamingEngine)  # so the demo streams with it
+        sampling = replace(SAMPLING, max_tokens=24, stop=stop)
+        pieces: list[tuple[int, str]] = []
+        group = engine.stream_group(prompts[0], sampling, step=5, on_text=lambda i, piece: pieces.append((i, piece)))
+        for rollout in group.rollouts:
+            own = [piece for index, piece in pieces if index == rollout.index]
+            assert "".join(own) == rollout.completion.text
+            assert len(own) >= len(rollout.token_ids)  # token by token
+        assert len({index for index, _ in pieces[:4]}) == 3  # side by side
+        [generated] = engine.generate([prompts[0]], sampling, step=5)
+        assert [r.token_ids for r in group.rollouts] == [r.token_ids for r in generated.rollouts]
+        assert [r.seed for r in group.rollouts] == [r.seed for r in generated.rollouts]
+        assert distance([group], tiny_model) < 1e-4
+
+    def test_what_on_text_raises_ends_the_writing_and_nothing_is_left_of_it(
+        self, vllm_sampler: VllmSampler, tiny_model: toy.LoadedModel, prompts: list[Prompt]
+    ) -> None:
+        engine = engine_of(vllm_sampler, tiny_model)
+        engine.load_weights(tiny_model.policy.model.named_parameters(), version=0)
+        calls = []
+
+        def stop(index: int, piece: str) -> None:
+            calls.append(index)
+            raise InterruptedError
+
+        with pytest.raises(InterruptedError):
+            engine.stream_group(prompts[0], replace(SAMPLING, max_tokens=24), on_text=stop)
+        assert len(calls) == 1
+        assert not vllm_sampler._engine.has_unfinished_requests()
+        engine.load_weights(tiny_model.policy.model.named_parameters(), version=1)  # refused while requests run
+        assert distance(engine.generate(prompts, SAMPLING, step=0), tiny_model) < 1e-4
 
     def test_starting_vllm_leaves_this_process_as_it_was(self, vllm_sampler: VllmSampler) -> None:
         torch.set_num_threads(2)
