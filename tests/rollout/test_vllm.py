@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]
 import pytest
 import torch
+from mmrl_apps.demo.asking import StreamingEngine
 
 from mmrl.errors import ConfigError, RunError
 from mmrl.policy.adapters import add_adapters, merged_weights
@@ -26,7 +27,6 @@ from mmrl.rollout.vllm_sampler import VllmSampler
 from mmrl.rollout.vllm_server_engine import ServerSettings, VllmServerEngine
 from mmrl.rollout.wire import packed
 from mmrl.types import Prompt
-from mmrl_apps.demo.asking import StreamingEngine
 from tests import toy
 from tests.contracts.test_rollout_engines import REAL_VLLM, distance
 from tests.policy.prompts import prompts_of
