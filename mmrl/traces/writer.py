@@ -37,6 +37,7 @@ class TraceWriter:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self.written_bytes = 0  # since this writer was made
         folder.mkdir(parents=True, exist_ok=True)
 
     def write(
@@ -57,7 +58,9 @@ class TraceWriter:
         streams = streams or {}
         _check_shapes(groups, advantages, streams)
         records = _records(step, groups, advantages, dropped, dropped_groups, streams)
-        write_atomically(step_path(self._folder, step), b"".join(encode_line(record) for record in records))
+        content = b"".join(encode_line(record) for record in records)
+        write_atomically(step_path(self._folder, step), content)
+        self.written_bytes += len(content)
 
     def discard_from(self, step: int) -> None:
         """Remove `step` and all later ones: the run goes on from a checkpoint made before them."""

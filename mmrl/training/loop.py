@@ -32,6 +32,7 @@ from mmrl.progress import Progress, ShowsFigures
 from mmrl.rank_watch import RankWatch
 from mmrl.ranks import ALONE, Ranks
 from mmrl.rollout.engine import Rests, RolloutEngine, Sampling, Tells
+from mmrl.traces.indexing import Indexing
 from mmrl.traces.writer import Stream, TraceWriter
 from mmrl.training.checkpoint import last_good
 from mmrl.training.collect import Collected, Renderer, Scorer, collect
@@ -127,10 +128,12 @@ def train(trainer: Trainer, *, start: int = 0) -> int:
             tell=progress.note,
         ) as rank_watch,
         saver,
+        Indexing(trainer.run_dir / "traces", tell=progress.note, wanted=first) as indexing,
     ):
         for step in range(start, settings.steps):
             rank_watch.step = step
             collected, row = take_step(trainer, traces, step)
+            indexing.look(traces.written_bytes)
             empty_steps = 0 if collected.kept else empty_steps + 1
             if empty_steps == EMPTY_STEPS_TO_STOP:
                 raise RunError(_nothing_to_learn(step, collected))

@@ -23,6 +23,8 @@ from mmrl.credit.filters import MixedCorrectness
 from mmrl.errors import RunError
 from mmrl.policy.load import load_model
 from mmrl.progress import SilentProgress
+from mmrl.traces import indexing
+from mmrl.traces.index import TraceIndex
 from mmrl.traces.reader import TraceReader
 from mmrl.training.checkpoint import checkpoints, load_trainer_state
 from mmrl.training.loop import Trainer, train
@@ -96,6 +98,17 @@ def traced(run_dir: Path) -> list[Any]:
             for result in rollout["rewards"].values():
                 result.pop("seconds")
     return lines
+
+
+def test_a_run_leaves_the_index_that_the_inspector_opens(
+    make: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(indexing, "LAST_BYTES", 1)
+    trainer = make("indexed", steps=2)
+    train(trainer)
+    index = TraceIndex(trainer.run_dir)
+    assert index.pending() == 0
+    assert index.facets().steps == (0, 1)
 
 
 def test_the_trace_has_what_colours_each_token(make: Callable[..., Trainer]) -> None:
