@@ -19,7 +19,14 @@ COMMAND = (sys.executable, "-m", "mmrl", "app", "inspect")
 
 def test_it_answers_and_ends_with_ctrl_c(tmp_path: Path):
     run = make_run(tmp_path)
-    with subprocess.Popen([*COMMAND, str(run)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    process = subprocess.Popen(
+        [*COMMAND, str(run)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background inherit its absence
+    )
+    try:
         assert process.stdout is not None
         told = process.stdout.readline()
         address = told.split()[0]
@@ -28,6 +35,8 @@ def test_it_answers_and_ends_with_ctrl_c(tmp_path: Path):
             assert "mmrl inspector" in answer.read().decode()
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
     assert process.returncode in (0, 130)
     assert "Traceback" not in errors
     assert "leaked" not in errors
