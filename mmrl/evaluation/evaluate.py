@@ -21,6 +21,8 @@ from mmrl.rewards.answer import find_answer
 from mmrl.rollout.engine import RolloutEngine, Sampling
 from mmrl.types import Dropped, Prompt, RewardStatus, RolloutGroup, Sample, ScoredGroup
 
+PLACES = ("box", "boxes", "point", "span", "spans")  # answers whose numbers mean something by the media's views only
+
 Render = Callable[[Sequence[Sample]], tuple[list[Prompt], list[Dropped]]]
 AnswerOf = Callable[[str], str | None]  # completion text → the answer it votes for; None: it has no vote
 
@@ -178,6 +180,7 @@ def _row(sample: Sample, passes: Sequence[ScoredGroup], answer_of: AnswerOf, *, 
         greedy_truncated=rollout.truncated,
         sampled_accuracies=tuple(accuracy for _, accuracy in sampled),
         sampled_answers=tuple(answer for answer, _ in sampled),
+        views=greedy.group.prompt.views if sample.answer.type in PLACES else (),
         reward_failures=left_out + sum(result.status is not RewardStatus.OK for result in results),
     )
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from mmrl.errors import RunError
 from mmrl.evaluation.estimators import Interval
-from mmrl.types import CORRECT_AT, Dropped
+from mmrl.types import CORRECT_AT, Dropped, MediaView
 
-SCHEMA = 1  # of the JSON
+SCHEMA = 2  # of the JSON; 1 had no views
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +54,7 @@ class SampleRow:
     sampled_answers: tuple[str | None, ...] = ()  # the answer each of them gave; None: none could be found
     reward_failures: int = 0  # rewards that raised or timed out on its completions, which count as wrong
     dropped: Dropped | None = None  # why it could not be asked or scored
+    views: tuple[MediaView, ...] = ()  # per media item, where the answer is a place in it: what its numbers mean
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,4 +137,9 @@ def _per_k(body: Mapping[str, Mapping[str, float]]) -> dict[int, Interval]:
 
 def _row(body: Mapping[str, Any]) -> SampleRow:
     lists: dict[str, Sequence[Any]] = {key: tuple(body[key]) for key in ("sampled_accuracies", "sampled_answers")}
-    return SampleRow(**{**body, **lists, "dropped": Dropped(**body["dropped"]) if body["dropped"] else None})
+    dropped = Dropped(**body["dropped"]) if body["dropped"] else None
+    return SampleRow(**{**body, **lists, "dropped": dropped, "views": tuple(map(_view, body.get("views", ())))})
+
+
+def _view(body: Mapping[str, Any]) -> MediaView:
+    return MediaView(**{**body, "seconds": tuple(body["seconds"]), "frames": tuple(body["frames"])})

@@ -169,6 +169,11 @@ def test_result_survives_its_file(tmp_path: Path) -> None:
     path = tmp_path / "after.json"
     path.write_text(json.dumps(result.to_json()))
     assert read_result(path) == result
+    body = result.to_json()
+    for row in body["rows"]:
+        del row["views"]
+    path.write_text(json.dumps({**body, "schema": 1}))  # before views were kept
+    assert read_result(path) == result
     path.write_text('{"schema": 1}')
     with pytest.raises(RunError, match=r"after\.json: this file is no evaluation result"):
         read_result(path)
