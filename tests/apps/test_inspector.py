@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from mmrl_apps.inspector.address import address, number, parse
 from mmrl_apps.inspector.handlers import Handlers, opened
 from mmrl_apps.inspector.inspector import Inspector
 from mmrl_apps.inspector.runs_page import smoothed
+from PIL import Image
 
-from mmrl.data.manifest import read_manifest
+from mmrl.data.manifest import read_manifest, write_manifest
 from mmrl.errors import RunError
+from mmrl.rewards.build import reward_uses
+from mmrl.rewards.runtime import RewardScorer
 from mmrl.traces.query import Find
-from mmrl.traces.writer import step_path
-from tests.apps.made_run import HOSTILE, make_run
+from mmrl.traces.writer import TraceWriter, step_path
+from mmrl.types import Media, MediaView
+from tests.apps.made_run import HOSTILE, RIGHT_BOX, answered, group_of, make_run, make_samples, view_of, write_step
 
 
 @pytest.fixture(scope="module")
@@ -326,6 +333,42 @@ def test_only_the_runs_manifests_are_read(handlers: Handlers, tmp_path: Path):
     assert "give the manifest on the command line" in handlers.data("made", None).html
 
 
+def test_a_box_is_drawn_on_the_item_that_the_reward_looks_at_and_the_page_says_so(tmp_path: Path):
+    rewards = {"box": [{"name": "iou", "options": {"media": 1}}, {"name": "format"}]}
+    sample = make_samples(tmp_path / "media")[0]
+    other = str(tmp_path / "media" / "other.png")
+    Image.new("RGB", (64, 64)).save(other)
+    sample = replace(sample, media=(Media(type="image", path=other), *sample.media))
+    write_manifest(tmp_path / "media" / "manifest.jsonl", [sample])
+    views = (MediaView(width=64, height=64, spoken_width=1000, spoken_height=1000), *view_of(sample))
+    group = group_of(sample, [answered("left", RIGHT_BOX), answered("?", "[0, 0, 9, 9]")], step=0)
+    group = replace(
+        group,
+        prompt=replace(group.prompt, views=views),
+        rollouts=tuple(replace(r, completion=replace(r.completion, views=views)) for r in group.rollouts),
+    )
+    run = tmp_path / "two"
+    with RewardScorer(reward_uses(rewards)) as scorer:
+        write_step(TraceWriter(run / "traces"), 0, scorer.score([group])[0])
+    manifest = tmp_path / "media" / "manifest.jsonl"
+    (run / "config.yaml").write_text(yaml.safe_dump({"data": {"train": str(manifest)}, "rewards": rewards}))
+    made = Inspector([run])
+    made.refresh()
+    try:
+        for html in (
+            Handlers(made).group("two", place(made, 0, "box-1", "two"))[0],
+            Handlers(made).data("two", str(manifest)).html,
+        ):
+            first, second = html.split("<figure>")[1:3]
+            assert "<rect" not in first
+            assert "answers are drawn on this one" not in first
+            assert 'x="40.0" y="30.0"' in second
+            assert "answers are drawn on this one, item 2 of 2" in second
+        assert "1 ✓ right" in Handlers(made).group("two", place(made, 0, "box-1", "two"))[0]
+    finally:
+        made.close()
+
+
 # ── Compare ──
 
 
@@ -344,6 +387,30 @@ def test_two_evaluations_are_compared_sample_by_sample(handlers: Handlers):
     assert "made · before" in pair
     assert "data:image" in pair
     assert "have no sample" in handlers.pair(a, b, "box-9")
+
+
+def test_what_both_evaluations_point_at_is_drawn_in_the_original_s_pixels(handlers: Handlers, inspector: Inspector):
+    sides = "made · before", "made · after"
+    pair = handlers.pair(*sides, "box-1")
+    boxes = re.findall(r'data-who="(-?\d+)">\s*<rect x="([\d.]+)" y="([\d.]+)" width="([\d.]+)"', pair)
+    # The model speaks 0–1000 of a picture 160 pixels wide.
+    assert [(who, round(float(x)), round(float(width), 1)) for who, x, _, width in boxes] == [
+        ("-1", 40, 60.0),
+        ("0", 40, 60.0),
+        ("1", 0, 0.2),
+    ]
+    path = inspector.run("made").folder / "evaluation" / "before.json"
+    kept = path.read_text()
+    body = json.loads(kept)
+    for row in body["rows"]:
+        assert bool(row.pop("views")) == (row["task"] in ("box", "span"))
+    try:
+        path.write_text(json.dumps({**body, "schema": 1}))  # as older versions wrote it
+        old = handlers.pair(*sides, "box-1")
+    finally:
+        path.write_text(kept)
+    assert re.findall(r'data-who="(-?\d+)">\s*<rect', old) == ["-1", "1"]
+    assert "[250, 250, 625, 667]" in old
 
 
 def test_moments_of_a_run_are_compared(handlers: Handlers):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from mmrl_apps.shared.marks import GOLD, gold_marks, said_marks
+from mmrl_apps.shared.marks import GOLD, gold_marks, marked_item, said_marks
 
-from mmrl.types import Answer, MediaView
+from mmrl.types import Answer, Media, MediaView, Sample
 
 VIEW = MediaView(width=200, height=100, spoken_width=1000, spoken_height=1000)
 CLIP = MediaView(width=84, height=84, spoken_width=84, spoken_height=84, seconds=(0.0, 0.5), frames=(0, 12))
@@ -24,6 +24,27 @@ def test_a_completion_speaks_its_models_space():
     (mark,) = said_marks(text, who=3, answer=answer, view=VIEW)
     assert (mark.kind, mark.who, mark.label) == ("box", 3, "4")
     assert mark.numbers == pytest.approx((20, 10, 100, 100))
+
+
+PICTURE, FILM = Media(type="image", path="a.png"), Media(type="video", path="a.mp4")
+
+
+@pytest.mark.parametrize(
+    ("answer", "media", "rewards", "item"),
+    [
+        ("box", (PICTURE, PICTURE), {}, 0),
+        ("box", (PICTURE, PICTURE), {"t": [{"name": "format"}, {"name": "iou", "options": {"media": 1}}]}, 1),
+        ("box", (PICTURE, PICTURE), {"default": [{"name": "iou", "options": {"media": 1}}]}, 1),
+        ("box", (PICTURE, PICTURE), {"t": [{"name": "iou"}], "default": [{"options": {"media": 1}}]}, 0),
+        ("box", (PICTURE,), {"t": [{"name": "iou", "options": {"media": 1}}]}, 0),  # the run would have refused it
+        ("box", (PICTURE, PICTURE), {"t": [None, {"options": [1]}, {"options": {"media": "1"}}]}, 0),
+        ("span", (PICTURE, FILM, FILM), {}, 1),
+    ],
+)
+def test_places_are_on_the_item_that_the_rewards_look_at(answer, media, rewards, item):
+    value = (1.0, 2.0) if answer == "span" else (0, 0, 10, 10)
+    sample = Sample(id="s", task="t", question="?", answer=Answer(type=answer, value=value), media=media)
+    assert marked_item(sample, rewards) == item
 
 
 def test_without_a_view_the_text_speaks_the_answers_space():

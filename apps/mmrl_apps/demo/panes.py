@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mmrl.data.pictures import pictures_of
-from mmrl.types import RolloutGroup, Sample
+from mmrl.types import MediaView, RolloutGroup, Sample
 from mmrl_apps.demo.examples import Example
 from mmrl_apps.demo.question import MOST_SAMPLES, Question
 from mmrl_apps.demo.reading import parts
 from mmrl_apps.demo.uploads import Shown
 from mmrl_apps.demo.votes import Vote
-from mmrl_apps.shared.marks import Mark, gold_marks, said_marks
+from mmrl_apps.shared.marks import Mark, gold_marks, marked_item, said_marks
 from mmrl_apps.shared.markup import fragment, message
 from mmrl_apps.shared.pictures import ShownMedia, show_media
 
@@ -65,16 +65,17 @@ def drawn(
     if not sample.media:
         return message("Asked without a picture or clip.")
     seen = _named(sample, show_media(sample.media, views, None), names)
+    item = marked_item(sample, {})
     marks: list[Mark] = []
-    if question.has_gold and seen[0].size != (0, 0):
-        marks += gold_marks(sample.answer, seen[0].size)
+    if question.has_gold and seen[item].size != (0, 0):
+        marks += gold_marks(sample.answer, seen[item].size)
     for number, tag, group in replies:
         for rollout in group.rollouts:
             who = _HUES * number + rollout.index
             label = (letter(number) if models > 1 else "") + str(rollout.index + 1)
-            found = _said(rollout.completion.text, tag, who, sample, group)
+            found = _said(rollout.completion.text, tag, who, sample, views[item])
             marks += [replace(mark, label=_labelled(mark.label, who, label)) for mark in found]
-    html = _media(seen, [tuple(marks), *[()] * (len(seen) - 1)])
+    html = _media(seen, [tuple(marks) if place == item else () for place in range(len(seen))])
     return html + fragment("demo_legend.html.j2", marks=_legend(marks), gold=_gold_words(question))
 
 
@@ -98,11 +99,12 @@ def _media(seen: Sequence[ShownMedia], marks: Sequence[tuple[Mark, ...]]) -> str
     return fragment("media.html.j2", media=seen, marks=marks)
 
 
-def _said(text: str, tag: str, who: int, sample: Sample, group: RolloutGroup) -> tuple[Mark, ...]:
-    """Marks on the first item, of an answer that counts. Free text may hold boxes; two numbers in it are no point."""
+def _said(text: str, tag: str, who: int, sample: Sample, view: MediaView) -> tuple[Mark, ...]:
+    """Marks of an answer that counts, on the item seen by `view`. Free text may hold boxes; two numbers in it are no
+    point.
+    """
     read = parts(text, tag, finished=True)
     answer = "" if read.note else read.answer
-    view = group.prompt.views[0]
     kind = None if sample.answer.type == "text" else sample.answer
     found = said_marks(f"<answer>{answer}</answer>", who=who, answer=kind, view=view)
     return found if kind is not None else tuple(mark for mark in found if mark.kind == "box")

@@ -6,8 +6,8 @@ sample was asked.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,9 +21,9 @@ from mmrl.types import CORRECT_AT, MediaView, Sample
 from mmrl_apps.inspector.address import address
 from mmrl_apps.inspector.data_page import find_sample
 from mmrl_apps.inspector.group_page import drawn_marks, options
-from mmrl_apps.shared.marks import Mark, said_marks
+from mmrl_apps.shared.marks import Mark, marked_item, said_marks
 from mmrl_apps.shared.markup import fragment, message
-from mmrl_apps.shared.pictures import show_media
+from mmrl_apps.shared.pictures import ShownMedia, show_media
 
 if TYPE_CHECKING:
     from mmrl_apps.inspector.inspector import Inspector, OpenRun
@@ -42,6 +42,7 @@ class Told:
     text: str = ""
     place: tuple[int, int] | None = None  # traces: step and place of the group, where the texts are
     dropped: str = ""
+    views: tuple[MediaView, ...] = ()  # an evaluation's, where it kept them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,44 +151,44 @@ def pair_html(inspector: Inspector, a: str | None, b: str | None, id_: str) -> s
     if pair is None:
         raise RunError(f"{a} and {b} have no sample {id_!r} in common.")
     columns: list[dict[str, Any]] = []
-    views: tuple[MediaView, ...] = ()
+    seen: tuple[MediaView, ...] = ()  # by whichever side kept it: which frames were shown
     sample: Sample | None = None
-    said: list[Mark] = []
-    guard = None
+    guard, item = None, 0
     for which, (side, told) in enumerate(((a or "", pair.a), (b or "", pair.b))):
         run, _ = _side(inspector, side)
-        texts: list[tuple[str, float, int]] = [(told.text, told.accuracy, which)]
+        texts: list[tuple[str, float]] = [(told.text, told.accuracy)]
+        views = told.views
         if told.place is not None:
             row = run.index.at(*told.place)
             if row is None:
                 raise RunError("the run's traces have changed since; choose the sample again.")
             group = run.index.group(row)
             sample, views, guard = group.sample, group.views, run.guard
-            texts = [(r.rollout.completion.text, r.accuracy, which) for r in group.rollouts]
+            texts = [(r.rollout.completion.text, r.accuracy) for r in group.rollouts]
         elif sample is None:
             sample, guard = find_sample(run, id_), run.guard
+        if sample is not None:
+            item = marked_item(sample, run.rewards()) or item
+        seen = seen or views
         columns.append(
             {
                 "side": side,
                 "told": told,
                 "hue": which,
-                "spoken": texts,
-                "texts": [{"segments": list(segments(text)), "right": right >= CORRECT_AT} for text, right, _ in texts],
+                "views": views,
+                "spoken": [text for text, _ in texts],
+                "texts": [{"segments": list(segments(text)), "right": right >= CORRECT_AT} for text, right in texts],
             }
         )
     if sample is None or guard is None:
         return fragment(
             "pair.html.j2", pair=pair, sample=None, columns=columns, media=(), marks=[], options=[], gold=""
         )
-    media = show_media(sample.media, views, guard)
-    marks = drawn_marks(sample, media, None)
-    if marks and media[0].pictures:
-        view: MediaView | None = views[0] if views else None
+    media = show_media(sample.media, seen, guard)
+    marks = drawn_marks(sample, media, None, item=item)
+    if marks and media[item].pictures:
         for column in columns:
-            for text, _, which in column["spoken"]:
-                said += said_marks(text, who=which, answer=sample.answer, view=view, size=media[0].size)
-        if view is not None or sample.answer.type in ("span", "spans"):
-            marks[0] += tuple(Mark(kind=m.kind, numbers=m.numbers, who=m.who, label="AB"[m.who]) for m in said)
+            marks[item] += _said(column["spoken"], column["hue"], column["views"], sample, item, media[item])
     return fragment(
         "pair.html.j2",
         pair=pair,
@@ -198,6 +199,17 @@ def pair_html(inspector: Inspector, a: str | None, b: str | None, id_: str) -> s
         options=options(sample),
         gold=gold_text(sample.answer),
     )
+
+
+def _said(
+    texts: Sequence[str], who: int, views: Sequence[MediaView], sample: Sample, item: int, shown: ShownMedia
+) -> tuple[Mark, ...]:
+    """What one side points at. Without a view, as of evaluations of older files, only spans mean something."""
+    view = views[item] if item < len(views) else None
+    if view is None and sample.answer.type not in ("span", "spans"):
+        return ()
+    marks = (m for text in texts for m in said_marks(text, who=who, answer=sample.answer, view=view, size=shown.size))
+    return tuple(replace(mark, label="AB"[who]) for mark in marks)
 
 
 def _pairs(inspector: Inspector, a: str, b: str) -> list[Pair]:
@@ -228,6 +240,7 @@ def _told(inspector: Inspector, side: str) -> Mapping[str, Told]:
             accuracy=row.greedy_accuracy,
             text=row.greedy_text,
             dropped=f"{row.dropped.stage}: {row.dropped.reason}" if row.dropped else "",
+            views=row.views,
         )
         for row in result.rows
     }

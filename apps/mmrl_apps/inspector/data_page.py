@@ -14,6 +14,7 @@ from mmrl.errors import ConfigError, DataError
 from mmrl.report.completions import gold_text
 from mmrl.types import Sample
 from mmrl_apps.inspector.group_page import drawn_marks, options
+from mmrl_apps.shared.marks import marked_item
 from mmrl_apps.shared.markup import fragment, message
 from mmrl_apps.shared.pictures import show_media
 
@@ -93,6 +94,7 @@ def data_html(
             f"None of the {len(entries):,} samples of {path.name} fits. Choose another task or difficulty.{more}"
         ), 0
     guard = run.guard if run is not None else inspector.loose_guard
+    rewards = run.rewards() if run is not None else {}
     cards: list[dict[str, Any]] = []
     for entry, asked, rate in fitting[page * PAGE : (page + 1) * PAGE]:
         try:
@@ -106,7 +108,7 @@ def data_html(
                 "broken": "",
                 "sample": sample,
                 "media": media,
-                "marks": drawn_marks(sample, media, None),
+                "marks": drawn_marks(sample, media, None, item=marked_item(sample, rewards)),
                 "options": options(sample),
                 "gold": gold_text(sample.answer),
                 "difficulty": _words(asked, rate),

@@ -17,7 +17,7 @@ from mmrl.traces.rows import GroupRow
 from mmrl.types import CORRECT_AT, RewardStatus, Sample
 from mmrl_apps.inspector import tokens as colouring
 from mmrl_apps.inspector.address import group_address
-from mmrl_apps.shared.marks import Mark, gold_marks, media_size, said_marks
+from mmrl_apps.shared.marks import Mark, gold_marks, marked_item, media_size, said_marks
 from mmrl_apps.shared.markup import fragment, render
 from mmrl_apps.shared.pictures import ShownMedia, show_media
 
@@ -84,7 +84,8 @@ def group_view(
     """What the template shows."""
     sample = group.sample
     media = show_media(sample.media, group.views, run.guard)
-    marks = drawn_marks(sample, media, group)
+    item = marked_item(sample, run.rewards())
+    marks = drawn_marks(sample, media, group, item=item)
     numbers = [colouring.values(group, rollout, colour) for rollout in group.rollouts] if colour else []
     largest = colouring.scale(numbers)
     pushes = max((abs(r.advantage or 0.0) for r in group.rollouts), default=0.0) or 1.0
@@ -123,17 +124,19 @@ def group_view(
     }
 
 
-def drawn_marks(sample: Sample, media: Sequence[ShownMedia], group: TraceGroup | None) -> list[tuple[Mark, ...]]:
-    """Per media item its marks: answers are about the first one, as the rewards' option `media` has it by default."""
+def drawn_marks(
+    sample: Sample, media: Sequence[ShownMedia], group: TraceGroup | None, *, item: int
+) -> list[tuple[Mark, ...]]:
+    """Per media item its marks: all of them on `item` (`marked_item`)."""
     marks: list[tuple[Mark, ...]] = [() for _ in media]
-    if media and media[0].pictures:
-        view = group.views[0] if group is not None and group.views else None
-        size = media_size(view, media[0].size)
+    if media and media[item].pictures:
+        view = group.views[item] if group is not None and item < len(group.views) else None
+        size = media_size(view, media[item].size)
         found = list(gold_marks(sample.answer, size))
         for rollout in group.rollouts if group is not None else ():
             text = rollout.rollout.completion.text
             found += said_marks(text, who=rollout.rollout.index, answer=sample.answer, view=view, size=size)
-        marks[0] = tuple(found)
+        marks[item] = tuple(found)
     return marks
 
 

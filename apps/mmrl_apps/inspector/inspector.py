@@ -39,6 +39,11 @@ class OpenRun:
             return {}
         return found if isinstance(found, dict) else {}
 
+    def rewards(self) -> dict[str, Any]:
+        """The config's rewards, task → its entries; empty where there are none."""
+        found = self.config().get("rewards")
+        return found if isinstance(found, dict) else {}
+
 
 class Inspector:
     """Opens run folders and keeps their indexes up to the traces.

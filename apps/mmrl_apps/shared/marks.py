@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ from mmrl.data.answers import SPACES
 from mmrl.rewards.answer import find_answer
 from mmrl.rewards.coordinates import read_boxes, read_point
 from mmrl.rewards.spans import read_spans, valid
-from mmrl.types import Answer, MediaView
+from mmrl.types import Answer, MediaView, Sample
 
 GOLD = -1
 _MOST = 60  # marks drawn of one answer: a wall of boxes tells nothing more
@@ -30,6 +30,23 @@ class Mark:
     numbers: tuple[float, ...]
     who: int  # GOLD, or the completion's index
     label: str = ""
+
+
+def marked_item(sample: Sample, rewards: Mapping[str, Any]) -> int:
+    """Which media item an answer's places are on, from 0: spans of time on the first clip, boxes and points where the
+    option `media` of the task's rewards says, else on the first.
+
+    rewards: a config's, task → its entries, as plain values; {} where there are none.
+    """
+    if sample.answer.type in ("span", "spans"):
+        return next((place for place, item in enumerate(sample.media) if item.type != "image"), 0)
+    entries = rewards.get(sample.task) or rewards.get("default")
+    for entry in entries if isinstance(entries, list | tuple) else ():
+        options = entry.get("options") if isinstance(entry, Mapping) else None
+        named = options.get("media") if isinstance(options, Mapping) else None
+        if type(named) is int and 0 <= named < len(sample.media):
+            return named
+    return 0
 
 
 def gold_marks(answer: Answer, size: tuple[int, int]) -> tuple[Mark, ...]:
