@@ -107,10 +107,11 @@ def build_renderer(config: Config, model: LoadedModel, *, run_dir: Path | None =
     )
 
 
-def build_engine(config: Config, model: LoadedModel) -> RolloutEngine:
+def build_engine(config: Config, model: LoadedModel, *, rests: bool = True) -> RolloutEngine:
     """The engine `rollout.engine` names, sampling from this very model or, vLLM, from a copy of its weights.
 
-    To be closed after use (`close_engine`). Raises ConfigError where vLLM is wanted and not installed.
+    `rests`: it can give the GPU back between uses, which a process that holds several vLLMs must do without. To be
+    closed after use (`close_engine`). Raises ConfigError where vLLM is wanted and not installed.
     """
     check_engine_is_installed(config)
     from mmrl.policy.adapters import merged_weights
@@ -121,7 +122,7 @@ def build_engine(config: Config, model: LoadedModel) -> RolloutEngine:
         from mmrl.rollout.transformers_engine import TransformersEngine
 
         return TransformersEngine(model.policy, tokenizer, run_seed=seed, device=device)
-    settings = _vllm_settings(config, device)
+    settings = _vllm_settings(config, device, rests=rests)
     engine: RolloutEngine
     if config.rollout.engine == "vllm":
         from mmrl.rollout.vllm_engine import VllmEngine, start_sampler
@@ -157,7 +158,7 @@ def build_engine(config: Config, model: LoadedModel) -> RolloutEngine:
     return engine
 
 
-def _vllm_settings(config: Config, device: str) -> VllmSettings:
+def _vllm_settings(config: Config, device: str, *, rests: bool) -> VllmSettings:
     from mmrl.rollout.vllm_sampler import VllmSettings
 
     vllm = config.rollout.vllm
@@ -170,7 +171,7 @@ def _vllm_settings(config: Config, device: str) -> VllmSettings:
         memory_share=vllm.memory_share,
         cache_gib=vllm.cache_gib,
         eager=vllm.eager,
-        sleeps=config.rollout.engine == "vllm" and device.startswith("cuda"),
+        sleeps=rests and config.rollout.engine == "vllm" and device.startswith("cuda"),
     )
 
 

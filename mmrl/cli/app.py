@@ -111,7 +111,7 @@ def demo(
         str | None, typer.Option("--against", metavar="BASE", help="A second model beside it.", show_default=False)
     ] = None,
     engine: Annotated[
-        Engine, typer.Option(help="transformers runs everywhere; vllm is faster where it is installed: one model.")
+        Engine, typer.Option(help="transformers runs everywhere; vllm is faster where it is installed.")
     ] = Engine.TRANSFORMERS,
     device: Annotated[Device, typer.Option(help="auto: a GPU where there is one.")] = Device.CPU,
     mode: Annotated[

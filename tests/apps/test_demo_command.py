@@ -25,8 +25,6 @@ def test_mistakes_are_one_line_and_code_2(
     assert "can be reached by others" in capsys.readouterr().err
     assert main(["app", "demo", str(tiny_folder), "--engine", "nosuch"]) == 2
     assert "'transformers', 'vllm'" in capsys.readouterr().err
-    assert main(["app", "demo", str(tiny_folder), "--against", str(tiny_folder), "--engine", "vllm"]) == 2
-    assert "one process holds one vLLM" in capsys.readouterr().err
 
 
 @pytest.mark.slow

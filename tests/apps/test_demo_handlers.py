@@ -7,12 +7,14 @@ import re
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
-from mmrl_apps.demo.asking import Desk, Piece, Speaker, Started, Stopped
+from mmrl_apps.demo.asking import Answered, Desk, Piece, Speaker, Started, Stopped
 from mmrl_apps.demo.examples import Example, examples
+from mmrl_apps.demo.models import Named, open_models
 from mmrl_apps.demo.question import Form, question_of
 from mmrl_apps.demo.reading import parts
 from mmrl_apps.shared.guard import MediaGuard
@@ -414,3 +416,25 @@ def test_models_outside_of_a_run_are_asked_for_reasoning_and_answer(tiny_folder:
         assert opened.speakers[0].answer_tag == ""
         [prompt], _ = opened.speakers[0].renderer.render([question_of(Form(question="Who?"), []).sample])
         assert "and nothing else" in prompt.text
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed")
+def test_both_models_stream_with_vllm(tiny_folder: Path, tmp_path: Path):
+    """The same model twice, so that both must say the same."""
+    named = [Named(given=name, path=str(tiny_folder)) for name in ("trained", "base")]
+    form = Form(question="What is it?", samples=2, max_tokens=12, seed=3, temperature=1.0)
+    with open_models(named, engine_name="vllm") as opened:
+        demo = demo_of(tmp_path, *opened.speakers)
+        question = question_of(form, ())
+        events = list(demo.desk.ask(question, threading.Event()))
+    answered = [event for event in events if isinstance(event, Answered)]
+    assert [event.speaker for event in answered] == [0, 1]
+    for event in answered:
+        pieces = [piece for piece in events if isinstance(piece, Piece) and piece.speaker == event.speaker]
+        assert len(pieces) > 4  # not whole answers
+        for rollout in event.group.rollouts:
+            own = "".join(piece.text for piece in pieces if piece.index == rollout.index)
+            assert own == rollout.completion.text
+    texts = [[rollout.completion.text for rollout in event.group.rollouts] for event in answered]
+    assert texts[0] == texts[1]

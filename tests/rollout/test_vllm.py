@@ -20,9 +20,10 @@ from mmrl_apps.demo.asking import StreamingEngine
 
 from mmrl.errors import ConfigError, RunError
 from mmrl.policy.adapters import add_adapters, merged_weights
+from mmrl.policy.load import load_model
 from mmrl.rollout.engine import Sampling
 from mmrl.rollout.server_client import Client, started_here
-from mmrl.rollout.vllm_engine import VllmEngine
+from mmrl.rollout.vllm_engine import VllmEngine, start_sampler
 from mmrl.rollout.vllm_sampler import VllmSampler
 from mmrl.rollout.vllm_server_engine import ServerSettings, VllmServerEngine
 from mmrl.rollout.wire import packed
@@ -168,15 +169,34 @@ class TestInProcess:
         engine.load_weights(tiny_model.policy.model.named_parameters(), version=1)  # refused while requests run
         assert distance(engine.generate(prompts, SAMPLING, step=0), tiny_model) < 1e-4
 
+    def test_two_models_in_one_process_have_a_vllm_each(
+        self, vllm_sampler: VllmSampler, tiny_model: toy.LoadedModel, prompts: list[Prompt], tiny_folder: Path
+    ) -> None:
+        """As the demo compares a model with its base. The first goes on after the second has ended."""
+        first = engine_of(vllm_sampler, tiny_model)
+        first.load_weights(tiny_model.policy.model.named_parameters(), version=0)
+        other = load_model(str(tiny_folder))
+        with torch.no_grad():
+            for parameter in other.policy.parameters():
+                parameter.mul_(1.2)
+        second = engine_of(start_sampler(other.policy, other.processor, toy.vllm_settings()), other)
+        try:
+            second.load_weights(other.policy.model.named_parameters(), version=0)
+            for _ in range(2):
+                assert distance(first.generate(prompts, SAMPLING, step=0), tiny_model) < 1e-4
+                assert distance(second.generate(prompts, SAMPLING, step=0), other) < 1e-4
+            assert distance(second.generate(prompts, SAMPLING, step=0), tiny_model) > 1e-3
+        finally:
+            second.close()
+        assert distance(first.generate(prompts, SAMPLING, step=0), tiny_model) < 1e-4
+
     def test_starting_vllm_leaves_this_process_as_it_was(self, vllm_sampler: VllmSampler) -> None:
         torch.set_num_threads(2)
         assert torch.get_num_threads() == 2
         torch.set_num_threads(1)
 
     def test_a_family_vllm_is_not_fed_is_refused(self, tmp_path: Path) -> None:
-        from mmrl.policy.load import load_model
         from mmrl.policy.tiny import save_tiny_model
-        from mmrl.rollout.vllm_engine import start_sampler
 
         save_tiny_model(tmp_path / "lfm", family="lfm2_vl", seed=0)
         model = load_model(str(tmp_path / "lfm"))

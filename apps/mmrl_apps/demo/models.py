@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mmrl import build
 from mmrl.config.schema import Config
-from mmrl.errors import ConfigError
 from mmrl.pipeline import config_of_model
 from mmrl.policy.forms import FORMS
 
@@ -47,11 +46,6 @@ def open_models(
 
     Raises ModelError where a model cannot be loaded, ConfigError where engine or device are not to be had.
     """
-    if engine_name == "vllm" and len(models) > 1:
-        raise ConfigError(
-            "--engine vllm: one process holds one vLLM, so two models cannot be compared with it. Leave out "
-            "--engine, or --against."
-        )
     run = run_of(models[0].path)
     config = config_of_model(models[0].path) if run is not None else _plain_config(models[0].path)
     config = _asked(config, mode, engine_name, device)
@@ -65,7 +59,7 @@ def open_models(
             loaded = build.load_policy(config, model.path)
             found = str(next(loaded.policy.parameters()).device)
             renderers.append(build.build_renderer(config, loaded))
-            engine = build.build_engine(config, loaded)
+            engine = build.build_engine(config, loaded, rests=False)
             speakers.append(Speaker(name=model.given, engine=engine, renderer=renderers[-1], answer_tag=tag))
         yield Opened(speakers=tuple(speakers), config=config, run=run, device=found)
     finally:
