@@ -16,13 +16,13 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
-
-import torch
-import torch.distributed as dist
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mmrl.errors import ConfigError, MmrlError, RunError
+
+if TYPE_CHECKING:  # torch is imported where ranks meet: reading a run needs none
+    import torch
+    from torch import Tensor
 
 T = TypeVar("T")
 
@@ -52,6 +52,8 @@ class Ranks:
         """The sum of what all ranks hand in, on every rank; its derivative is that of the own share."""
         if not self.several:
             return share
+        import torch.distributed as dist
+
         own = share.detach()
         total = own.clone()
         dist.all_reduce(total)
@@ -61,6 +63,9 @@ class Ranks:
         """The largest of each value over all ranks."""
         if not self.several:
             return list(values)
+        import torch
+        import torch.distributed as dist
+
         found = torch.tensor(values, dtype=torch.float64)
         dist.all_reduce(found, op=dist.ReduceOp.MAX)
         largest: list[float] = found.tolist()
@@ -70,6 +75,8 @@ class Ranks:
         """What each rank hands in, in their order. Values must pickle; tensors in them belong on the CPU."""
         if not self.several:
             return [value]
+        import torch.distributed as dist
+
         found: list[Any] = [None] * self.count
         dist.all_gather_object(found, value)
         return found
@@ -101,6 +108,9 @@ class Ranks:
         self, tensor: Tensor | None, *, origin: int, target: int, shape: Sequence[int], dtype: torch.dtype
     ) -> Tensor | None:
         """Move a tensor on the CPU between two ranks: what arrived, on `target` only. Others need not call it."""
+        import torch
+        import torch.distributed as dist
+
         if self.rank == origin:
             assert tensor is not None
             dist.send(tensor.contiguous(), target)
@@ -127,6 +137,9 @@ def join(device: str) -> Ranks:
     """
     if not launched():
         return ALONE
+    import torch
+    import torch.distributed as dist
+
     ranks = Ranks(
         rank=int(os.environ["RANK"]), count=int(os.environ["WORLD_SIZE"]), local=int(os.environ.get("LOCAL_RANK", "0"))
     )
@@ -146,5 +159,7 @@ def join(device: str) -> Ranks:
 
 def leave() -> None:
     """The opposite of `join`, at the end of a process."""
+    import torch.distributed as dist
+
     if dist.is_initialized():
         dist.destroy_process_group()

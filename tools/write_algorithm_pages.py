@@ -19,6 +19,7 @@ from mmrl.credit.consistency import ConsistencyBonus
 from mmrl.credit.group_weight import MostVaried, OnDemonstrations, ScheduledWeight, SemanticEntropy
 from mmrl.credit.shaping import DivergencePaid, ShorterWhenRight, SoftOverlong, SoftTop, TwinBonus, Unlikeliness
 from mmrl.credit.token_weight import ClipCovariance, DisagreementWeight, HighEntropy, HighestCovariance, MostInformative
+from mmrl.objective.divergence import NoDivergence
 from mmrl.objective.ratio import SequenceRatio, SequenceTokenRatio
 from mmrl.objective.regularizer import DistanceToOld, PerceptionGain
 from mmrl.objective.surrogate import CappedWeight, NoSurrogate, Unclipped
@@ -42,7 +43,7 @@ ALWAYS = (
     "credit/advantage_size_mean",
     "optim/grad_norm",
 )
-WITH_REFERENCE = ("policy/kl_mean", "loss/divergence")
+WITH_REFERENCE = ("policy/kl_mean",)
 WITH_SLOT = {  # what an entry logs because it has parts in this slot
     "filters": ("rollout/dropped_<stage>",),
     "views": ("rollout/<view>_accuracy",),
@@ -176,6 +177,8 @@ def metrics(entry: Algorithm) -> str:
     names = [*ALWAYS]
     if Need.REF_LOGPROBS in entry.needs:
         names += WITH_REFERENCE
+    if not isinstance(entry.divergence, NoDivergence):
+        names.append("loss/divergence")
     for slot, own in WITH_SLOT.items():
         if getattr(entry, slot):
             names += own

@@ -271,9 +271,8 @@ def _start(folder: Path, settings: VllmSettings) -> Any:
         # A prompt that is prefilled in pieces has its generator put back between them, which a CPU's cannot do.
         length = settings.max_model_len or _longest(folder)
         options |= {"enable_chunked_prefill": False, "max_model_len": length, "max_num_batched_tokens": length}
-    ranks = torch.distributed.is_initialized()
-    if ranks and VllmSampler._running:  # else the group may be one that another vLLM in this process has made
-        ranks = torch.distributed.get_world_size() > 1
+    # A group of one is what something else in this process has left, or another vLLM has made.
+    ranks = torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1
     if ranks:  # one of several ranks, each with an engine: vLLM meets them all at its start
         options["distributed_executor_backend"] = "external_launcher"
     known = {name: value for name, value in options.items() if name in EngineArgs.__dataclass_fields__}

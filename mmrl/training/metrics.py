@@ -243,7 +243,7 @@ METRICS: dict[str, Metric] = {
     ),
     "loss/divergence": Metric(
         unit="loss",
-        formula="coefficient · divergence from the reference policy, as aggregated into the loss",
+        formula="coefficient · divergence from the reference policy, as aggregated into the loss; absent without one",
         reading="Larger than the surrogate's scale: the anchor dominates and learning stops.",
     ),
     "loss/regularizers": Metric(

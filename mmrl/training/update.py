@@ -20,6 +20,7 @@ from torch import Tensor
 from mmrl.algorithms.algorithm import Algorithm
 from mmrl.backend.backend import TrainBackend
 from mmrl.batch import Credited, Totals, TrainBatch
+from mmrl.objective.divergence import NoDivergence
 from mmrl.types import ScoredGroup
 
 T = TypeVar("T")
@@ -143,7 +144,9 @@ def _accumulate(
         for name, values in terms.tokens.items():
             target = tokens.setdefault(name, torch.zeros_like(batch.token_weights))
             target[rows, : values.shape[1]] = values.to(target)
-        losses = {"total": value, "surrogate": terms.surrogate, "divergence": terms.divergence}
+        losses = {"total": value, "surrogate": terms.surrogate}
+        if not isinstance(algorithm.divergence, NoDivergence):
+            losses["divergence"] = terms.divergence
         if algorithm.regularizers:
             losses["regularizers"] = terms.regularizers
         own.add(_Sums(losses=losses, per_token=terms.sums, maxima=terms.maxima))

@@ -202,7 +202,7 @@ def test_lists_and_lines_are_both_read_and_repeated_ids_made_unique(tmp_path):
 
 
 def test_a_file_of_which_nothing_fits_is_refused(tmp_path):
-    with pytest.raises(DataError, match=r"no row of .* fits the format 'vlm-r1': no conversations \(2\)"):
+    with pytest.raises(DataError, match=r"no row of .* fits the format 'vlm-r1': no image \(2\)"):
         converted(tmp_path, "vlm-r1", VIDEO_R1, VIDEO_R1)
     with pytest.raises(DataError, match="Did you mean 'video-r1'"):
         converted(tmp_path, "video_r1", VIDEO_R1)

@@ -25,13 +25,14 @@ def bounds(**changes: Any) -> Bounds:
 
 
 def test_bound_reads_a_prompt_once_per_pass_and_no_completion_s_last_token() -> None:
-    # Per pass: 10 + 4·2 + 20 + 4·2 = 46 tokens, 16 + 64 = 80 patches; rollout and update are two passes.
+    # Per pass: 10 + 4·2 + 20 + 4·2 = 46 tokens, 16 + 64 = 80 patches; rollout and update are two passes
+    # over the tokens, and share what the tower made of the pictures.
     found = bounds()
-    assert (found.images, found.patches, found.tokens) == (2, 160, 92)
+    assert (found.images, found.patches, found.tokens) == (2, 80, 92)
 
 
 def test_reference_is_one_more_pass() -> None:
-    assert (bounds(beta=0.04).patches, bounds(beta=0.04).tokens) == (240, 138)
+    assert (bounds(beta=0.04).patches, bounds(beta=0.04).tokens) == (160, 138)
 
 
 def test_frozen_tower_encodes_once_a_step() -> None:
@@ -42,7 +43,7 @@ def test_counts_stand_beside_their_bounds() -> None:
     counts = {"images": 4, "patches": {"rollout": 80, "update": 160}, "tokens": {"rollout": 46, "update": 69}}
     found = beside_bounds(counts, bounds())
     assert found["images"] == {"counted": 4, "bound": 2, "times": 2.0}
-    assert found["patches"]["times"] == 1.5
+    assert found["patches"]["times"] == 3.0
     assert found["tokens"]["times"] == 1.25
     assert found["by_pass"]["tokens"] == counts["tokens"]
 
