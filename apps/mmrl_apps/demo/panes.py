@@ -73,7 +73,7 @@ def drawn(
         for rollout in group.rollouts:
             who = _HUES * number + rollout.index
             label = (letter(number) if models > 1 else "") + str(rollout.index + 1)
-            found = _said(rollout.completion.text, tag, who, sample, views[item])
+            found = _said(rollout.completion.text, tag, who, sample, group.prompt.views[item])
             marks += [replace(mark, label=_labelled(mark.label, who, label)) for mark in found]
     html = _media(seen, [tuple(marks) if place == item else () for place in range(len(seen))])
     return html + fragment("demo_legend.html.j2", marks=_legend(marks), gold=_gold_words(question))
