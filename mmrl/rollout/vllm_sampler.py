@@ -168,13 +168,15 @@ class VllmSampler:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def _submit(self, given: Any, seed: int, sampling: Sampling, *, each: bool = False) -> str:
+    def _submit(self, given: Any, seed: int, sampling: Sampling, *, each: bool = False, n: int = 1) -> str:
+        """Ask for `n` completions; returns the request's name. `each`: told after every token, not at the end."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
         self._requests += 1
         name = str(self._requests)
         params = SamplingParams(
+            n=n,
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             top_k=sampling.top_k,

@@ -334,7 +334,7 @@ def test_only_the_runs_manifests_are_read(handlers: Handlers, tmp_path: Path):
 
 
 def test_a_box_is_drawn_on_the_item_that_the_reward_looks_at_and_the_page_says_so(tmp_path: Path):
-    rewards = {"box": [{"name": "iou", "options": {"media": 1}}, {"name": "format"}]}
+    rewards: dict[str, list[dict[str, Any]]] = {"box": [{"name": "iou", "options": {"media": 1}}, {"name": "format"}]}
     sample = make_samples(tmp_path / "media")[0]
     other = str(tmp_path / "media" / "other.png")
     Image.new("RGB", (64, 64)).save(other)
