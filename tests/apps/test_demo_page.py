@@ -85,6 +85,8 @@ def _open(page: Page, address: str, query: str = "") -> None:
 def _set(page: Page, label: str, value: str) -> None:
     if not page.get_by_label(f"number input for {label}").first.is_visible():
         page.locator("#mm-sampling > button").click()
+        page.get_by_label(f"number input for {label}").first.wait_for()
+        page.wait_for_timeout(500)  # a slider that has just been unfolded puts its first value in once more
     box = page.get_by_label(f"number input for {label}").first
     box.fill(value)
     box.press("Tab")
