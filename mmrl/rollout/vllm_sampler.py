@@ -156,8 +156,9 @@ class VllmSampler:
             return
         self.wake()
         VllmSampler._running -= 1
-        ranks = torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1
-        if VllmSampler._running or ranks:  # they go on computing with the process groups, which the other way ends
+        if (
+            VllmSampler._running or _one_of_several()
+        ):  # they go on computing with the process groups, which the other way ends
             self._engine.engine_core._finalizer.detach()
             self._engine.engine_core.engine_core.model_executor.shutdown()
             gc.unfreeze()
@@ -273,9 +274,7 @@ def _start(folder: Path, settings: VllmSettings) -> Any:
         # A prompt that is prefilled in pieces has its generator put back between them, which a CPU's cannot do.
         length = settings.max_model_len or _longest(folder)
         options |= {"enable_chunked_prefill": False, "max_model_len": length, "max_num_batched_tokens": length}
-    # A group of one is what something else in this process has left, or another vLLM has made.
-    ranks = torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1
-    if ranks:  # one of several ranks, each with an engine: vLLM meets them all at its start
+    if _one_of_several():  # ranks, each with an engine: vLLM meets them all at its start
         options["distributed_executor_backend"] = "external_launcher"
     known = {name: value for name, value in options.items() if name in EngineArgs.__dataclass_fields__}
     if settings.threads is not None:
@@ -291,6 +290,11 @@ def _start(folder: Path, settings: VllmSettings) -> Any:
         torch.set_num_threads = set_threads
         torch.set_num_threads(threads)
     return engine
+
+
+def _one_of_several() -> bool:
+    """Whether this process trains with others. A group of one is what something else here has left, or another vLLM."""
+    return torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1
 
 
 def _longest(folder: Path) -> int:

@@ -197,6 +197,7 @@ def test_stop_ends_a_long_answer(page: Page, served: tuple[str, Demo]) -> None:
     page.wait_for_function("document.querySelector('#mm-status').innerText.includes('is writing')")
     page.locator("#mm-stop").click()
     page.wait_for_function("document.querySelector('#mm-status').innerText.includes('Stopped while')")
+    assert "Stopped while" in page.locator("#mm-status").inner_text()
 
 
 def test_a_bad_upload_and_an_empty_question_are_said(page: Page, served: tuple[str, Demo], tmp_path: Path) -> None:
@@ -205,7 +206,9 @@ def test_a_bad_upload_and_an_empty_question_are_said(page: Page, served: tuple[s
     page.locator("#mm-ask").click()
     page.wait_for_function("document.querySelector('#mm-status').innerText.includes('no question yet')")
     page.locator("#mm-files input[type=file]").set_input_files(str(tmp_path / "page.png"))
-    page.get_by_text("page.png cannot be used: unknown format").wait_for()
+    refused = page.get_by_text("page.png cannot be used: unknown format")
+    refused.wait_for()
+    assert refused.count() >= 1
 
 
 def test_the_page_works_from_the_keyboard_alone(page: Page, served: tuple[str, Demo]) -> None:

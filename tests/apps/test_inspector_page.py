@@ -241,6 +241,7 @@ def test_the_keyboard_is_enough(page: Page, address: str):
         pytest.fail("the first group cannot be reached by Tab")
     page.keyboard.press("Enter")
     page.wait_for_selector("#group .completion")
+    assert page.locator("#group .completion").count() > 1
 
 
 _CONTRAST = """() => {

@@ -80,6 +80,7 @@ def test_a_small_run_starts_no_process(tmp_path: Path, traces: TraceWriter, monk
         kept.look(traces.written_bytes)
     with Indexing(tmp_path / "run" / "traces", tell=print, wanted=False) as kept:  # another rank than the first
         kept.look(2**40)
+    assert not indexed(tmp_path / "run" / "traces")
 
 
 def test_an_index_that_cannot_be_written_is_told_once_and_the_run_goes_on(
