@@ -15,6 +15,7 @@ RANKS = {
     "progress": 0,
     "atomic": 0,
     "child": 0,
+    "memory": 0,
     "batch": 1,
     "tensors": 1,
     "ranks": 1,

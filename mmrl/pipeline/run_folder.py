@@ -17,6 +17,7 @@ from mmrl.atomic import write_atomically
 from mmrl.config.load import dump_config, load_config
 from mmrl.config.schema import Config
 from mmrl.errors import RunError
+from mmrl.memory import peak_memory_mib
 from mmrl.ranks import ALONE, Ranks
 
 # What a resumed run may change: how long it is, where it lies, what it keeps, who is told, how ranks share the policy.
@@ -74,8 +75,6 @@ def timed(run_dir: Path, stage: str, ranks: Ranks = ALONE) -> Iterator[None]:
 
     Of several ranks the first writes its own.
     """
-    from mmrl.training.loop import peak_memory_mib
-
     began = time.perf_counter()
     try:
         yield

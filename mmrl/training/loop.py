@@ -11,8 +11,6 @@ algorithm's name.
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -28,6 +26,7 @@ from mmrl.backend.backend import TrainBackend
 from mmrl.batch import Credited
 from mmrl.curriculum.sampler import PromptSampler
 from mmrl.errors import RunError
+from mmrl.memory import peak_memory_mib
 from mmrl.progress import Progress, ShowsFigures
 from mmrl.rank_watch import RankWatch
 from mmrl.ranks import ALONE, Ranks
@@ -315,12 +314,6 @@ def write_trace(
         dropped=collected.dropped,
         dropped_groups=[*collected.filtered, *twins],
     )
-
-
-def peak_memory_mib() -> float:
-    """Most memory this process ever held, MiB (the system's figure; bytes on macOS, KiB elsewhere)."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
 def _figure(row: dict[str, float], name: str) -> float:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import resource
 import statistics
 import subprocess
 import sys
@@ -19,6 +18,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from mmrl.memory import peak_memory_mib
 
 GROUP, GROUPS_A_STEP, TOKENS = 8, 125, 40
 GOALS = {"open": 2.0, "filter": 1.0, "group": 0.3, "memory_mib": 1024.0}  # seconds, MiB
@@ -149,7 +150,7 @@ def measure(run_dir: Path, repeats: int) -> dict[str, float]:
         shown.append(time.perf_counter() - begun)
     found["group"] = statistics.median(shown)
     found["group, slowest"] = max(shown)
-    found["memory_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    found["memory_mib"] = peak_memory_mib()
     return found
 
 
@@ -169,7 +170,7 @@ def build_index(run_dir: Path) -> None:
     begun = time.perf_counter()
     TraceIndex(run_dir).refresh()
     seconds = time.perf_counter() - begun
-    print(json.dumps({"index": seconds, "index_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+    print(json.dumps({"index": seconds, "index_mib": peak_memory_mib()}))
 
 
 def main() -> None:

@@ -1,6 +1,5 @@
 """Time and memory of building a data set of many rows, without reading any medium: `recipe_rows.py 1000000`."""
 
-import resource
 import sys
 import tempfile
 import time
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from mmrl.data.recipe import write_data_set
 from mmrl.data.source import Draft, Source
+from mmrl.memory import peak_memory_mib
 from mmrl.types import Answer, Media
 
 
@@ -33,8 +33,7 @@ def main() -> None:
         source = Source(rows=rows(count), total=count, inputs={})
         held, _ = write_data_set(source, Path(folder) / "out", name="m", shares={"train": 8, "test": 2}, seed=0)
         seconds = time.perf_counter() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    print(f"{count} rows → {held}: {seconds:.1f} s, {count / seconds:,.0f} rows/s, at most {peak} MiB")
+    print(f"{count} rows → {held}: {seconds:.1f} s, {count / seconds:,.0f} rows/s, at most {peak_memory_mib():.0f} MiB")
 
 
 if __name__ == "__main__":

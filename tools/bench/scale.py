@@ -107,7 +107,7 @@ def _work(options: argparse.Namespace) -> None:
     from mmrl.backend.torch_backend import TorchBackend
     from mmrl.policy.load import load_model
     from mmrl.ranks import join, leave
-    from mmrl.training.loop import peak_memory_mib
+    from mmrl.memory import peak_memory_mib
     from mmrl.training.streams import StepStreams
     from mmrl.training.update import update
 

@@ -1,0 +1,24 @@
+"""How much memory this process has held at most."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+STATUS = Path("/proc/self/status")
+
+
+def peak_memory_mib() -> float:
+    """Most memory this process ever held resident, MiB.
+
+    On Linux from the kernel's high-water mark of this program's own memory. `getrusage` would not do: what it says
+    survives `exec`, so a small program that a large one started (a test runner, a notebook) shows the large one's peak.
+    Elsewhere getrusage's figure, which is bytes on macOS and KiB otherwise.
+    """
+    if STATUS.is_file() and (found := re.search(r"^VmHWM:\s+(\d+) kB", STATUS.read_text(), flags=re.MULTILINE)):
+        return int(found[1]) / 2**10
+    import resource  # not on Windows, and not needed on Linux
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
