@@ -27,4 +27,4 @@ def test_what_is_held_shows_and_stays() -> None:
     with_it = peak_memory_mib()
     del held
     assert with_it > 200
-    assert peak_memory_mib() >= with_it
+    assert peak_memory_mib() >= with_it - 1  # the kernel counts pages in batches per processor

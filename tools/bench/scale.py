@@ -105,9 +105,9 @@ def _work(options: argparse.Namespace) -> None:
     from mmrl.backend.backend import OptimizerSettings
     from mmrl.backend.deepspeed_backend import DeepSpeedBackend, ZeroSettings
     from mmrl.backend.torch_backend import TorchBackend
+    from mmrl.memory import peak_memory_mib
     from mmrl.policy.load import load_model
     from mmrl.ranks import join, leave
-    from mmrl.memory import peak_memory_mib
     from mmrl.training.streams import StepStreams
     from mmrl.training.update import update
 
