@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import random
 import shutil
@@ -14,11 +13,12 @@ from typing import Any
 import pytest
 
 from mmrl.training.checkpoint import checkpoints
-from mmrl.training.metrics import read_metrics, reproducible
+from mmrl.training.metrics import read_metrics
 from mmrl.training.seal import damage
 from tests import toy
 from tests.training.killed_run import PRELOADED, STEPS, command, go, write_config
 from tests.training.same_checkpoint import assert_same_checkpoint
+from tests.training.same_run import rows, traced
 
 KILLS = 20
 INSIDE_A_WRITE = 6  # of them while a checkpoint is being written
@@ -56,23 +56,6 @@ def started(context: Any, config: Path, folder: Path, **more: Any) -> BaseProces
     process: BaseProcess = context.Process(target=go, args=(config, folder), kwargs=more)
     process.start()
     return process
-
-
-def rows(run_dir: Path) -> list[dict[str, float]]:
-    return [reproducible(row) for row in read_metrics(run_dir / "metrics.jsonl")]
-
-
-def traced(run_dir: Path) -> list[Any]:
-    lines = [
-        json.loads(line)
-        for path in sorted((run_dir / "traces").glob("step_*.jsonl"))
-        for line in path.read_text().splitlines()
-    ]
-    for line in lines:
-        for rollout in line.get("rollouts", []):
-            for result in rollout["rewards"].values():
-                result.pop("seconds")
-    return lines
 
 
 def assert_same_run(run_dir: Path, straight: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import signal
@@ -28,10 +27,11 @@ from mmrl.traces.index import TraceIndex
 from mmrl.traces.reader import TraceReader
 from mmrl.training.checkpoint import checkpoints, load_trainer_state
 from mmrl.training.loop import Trainer, train
-from mmrl.training.metrics import read_metrics, reproducible
+from mmrl.training.metrics import read_metrics
 from mmrl.training.watcher import WatchSettings, read_warnings
 from mmrl.types import Sample
 from tests import toy
+from tests.training.same_run import rows, traced
 
 STEPS = 4
 
@@ -80,24 +80,6 @@ def make(tmp_path: Path, tiny_folder: Path, samples: list[Sample]) -> Callable[.
         )
 
     return trainer
-
-
-def rows(run_dir: Path) -> list[dict[str, float]]:
-    return [reproducible(row) for row in read_metrics(run_dir / "metrics.jsonl")]
-
-
-def traced(run_dir: Path) -> list[Any]:
-    """Every rollout of the run, without how long its rewards took."""
-    lines = [
-        json.loads(line)
-        for path in sorted((run_dir / "traces").glob("step_*.jsonl"))
-        for line in path.read_text().splitlines()
-    ]
-    for line in lines:
-        for rollout in line.get("rollouts", []):
-            for result in rollout["rewards"].values():
-                result.pop("seconds")
-    return lines
 
 
 def test_a_run_leaves_the_index_that_the_inspector_opens(
