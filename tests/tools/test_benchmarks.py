@@ -18,7 +18,7 @@ from mmrl.rewards.runtime import RewardScorer
 from tests import toy
 from tools.bench import gpu, learning_tasks, scaling, step_vs_trl, time_to_accuracy
 from tools.bench.cell import REWARDS, Cell, noise_samples
-from tools.bench.disks import COLOURS, write_disks
+from tools.bench.digit_pages import write_pages
 from tools.bench.held_out import HeldOut, evaluated
 from tools.bench.workers import Worker
 
@@ -160,23 +160,28 @@ def test_fresh_pictures_of_the_asked_size_behind_a_small_warm_up(tmp_path: Path)
         noise_samples(tmp_path, steps=1, prompts=1, visual_tokens=5)
 
 
-def test_disks_show_the_colour_that_is_asked_for(tmp_path: Path) -> None:
-    import colorsys
-
+def test_pages_show_the_digit_that_is_asked_for_everywhere(tmp_path: Path) -> None:
     import numpy as np
     from PIL import Image
 
-    samples = read_manifest(write_disks(tmp_path, count=12, seed=0))
-    near = 0
-    for sample in samples:
-        pixels = np.asarray(Image.open(str(sample.media[0].path))).reshape(-1, 3).astype(float)
-        assert len(pixels) == 448 * 448
-        middle = pixels.mean(0) - 127.5  # the background is grey
-        hue = colorsys.rgb_to_hsv(*((middle - middle.min()) / np.ptp(middle)))[0] * 360
-        asked = 36.0 * "ABCDEFGHIJ".index(sample.answer.value)
-        near += abs((hue - asked + 180) % 360 - 180) < 40
-    assert near >= 11
-    assert samples[0].choices == COLOURS
+    digits = [toy.choice_sample(str(i), [path], answer="B") for i, path in enumerate(toy.noise_pictures(tmp_path)[:2])]
+    small = [Image.open(str(digit.media[0].path)).convert("L").resize((56, 56)) for digit in digits]
+    for digit, picture in zip(digits, small, strict=True):
+        picture.save(str(digit.media[0].path))
+    manifest = write_pages(digits, tmp_path / "pages", seed=1)
+    pages = read_manifest(manifest)
+    assert [(p.id, p.question, p.choices, p.answer) for p in pages] == [
+        (d.id, d.question, d.choices, d.answer) for d in digits
+    ]
+    for page, picture in zip(pages, small, strict=True):
+        shown = np.asarray(Image.open(str(page.media[0].path)).convert("L"), np.float64)
+        assert shown.shape == (448, 448)
+        cells = shown.reshape(8, 56, 8, 56).mean((0, 2))  # the noise of 64 copies nearly cancels
+        assert np.corrcoef(cells.ravel(), np.asarray(picture, np.float64).ravel())[0, 1] > 0.95
+    again = read_manifest(write_pages(digits, tmp_path / "again", seed=1))
+    assert [Path(str(p.media[0].path)).read_bytes() for p in again] == [
+        Path(str(p.media[0].path)).read_bytes() for p in pages
+    ]
 
 
 def test_held_out_accuracy_is_of_the_weights_that_are_given(tmp_path: Path, tiny_folder: Path) -> None:

@@ -16,7 +16,7 @@ from mmrl.data.manifest import read_manifest, write_manifest
 from mmrl.pipeline.stages import cold_start_stage, prepare_data
 from mmrl.progress import Progress
 from tools.bench.cell import Cell
-from tools.bench.disks import write_disks
+from tools.bench.digit_pages import write_pages
 from tools.bench.held_out import evaluated
 
 QUICKSTART = Path(mmrl.__file__).parents[1] / "configs" / "quickstart" / "digits.yaml"
@@ -47,10 +47,12 @@ def digits(config: Config, folder: Path, progress: Progress) -> tuple[Path, Path
     return folder / "train.jsonl", folder / "held_out.jsonl"
 
 
-def disks(config: Config, folder: Path, progress: Progress) -> tuple[Path, Path]:
-    """Coloured disks in 448×448 pictures."""
-    progress.note("drawing disks")
-    return write_disks(folder / "train", count=1200, seed=1), write_disks(folder / "held_out", count=300, seed=2)
+def pages(config: Config, folder: Path, progress: Progress) -> tuple[Path, Path]:
+    """The same digits, each written all over a 448×448 picture; the same split."""
+    splits = prepare_data(config, folder / "digits", progress)
+    progress.note("writing pages")
+    held_out = [*splits.test, *splits.validation]
+    return write_pages(splits.train, folder / "train", seed=1), write_pages(held_out, folder / "held_out", seed=2)
 
 
 TASKS: dict[str, Task] = {
@@ -66,16 +68,16 @@ TASKS: dict[str, Task] = {
         learning_rate=3e-4,
         held_out=300,
     ),
-    "disks": Task(
-        title="colours of disks, 256 visual tokens",
-        data=disks,
-        cold_start=("sft.samples=30", "sft.steps=100", "sft.samples_per_step=8"),
+    "pages": Task(
+        title="pages full of one handwritten digit, 256 visual tokens",
+        data=pages,
+        cold_start=("sft.samples=40", "sft.steps=120", "sft.samples_per_step=16"),
         ceiling=("sft.samples=1200", "sft.steps=250", "sft.samples_per_step=16"),
         goal=None,
         prompts=8,
         group_size=8,
         max_tokens=32,
-        learning_rate=1e-4,
+        learning_rate=3e-4,
         held_out=100,
     ),
 }

@@ -4,7 +4,7 @@
     python tools/bench/time_to_accuracy.py --folder runs/learning --tasks digits --seeds 0 1 2
 
     digits   4 visual tokens; until 85 % of the held-out digits are read
-    disks    256 visual tokens; until half of the gap between the start and the supervised ceiling is closed
+    pages    256 visual tokens; until half of the gap between the start and the supervised ceiling is closed
 
 Same start, rewards, learning rate, group size and prompts per step, samples in the same order. The tools step in turn,
 a process each. Evaluation, with one engine on the same held-out samples, stands still on both clocks; loading does too.
