@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from math import comb
 
 import numpy as np
 from numpy.typing import NDArray
 
+_AT_ONCE = 1 << 20  # values drawn in one go
 _EXACT_FLIPS = 12  # up to 2^12 sign patterns are all tried; above, patterns are drawn
 
 
@@ -87,6 +89,30 @@ def bootstrap(values: Sequence[float], *, seed: int, resamples: int = 2000, conf
     return Interval(value=float(np.mean(values)), low=float(low), high=float(high))
 
 
+def bootstrap_of_means(
+    terms: Sequence[Sequence[Sequence[float]]], *, seed: int, resamples: int = 2000, confidence: float = 0.95
+) -> Interval:
+    """A mean of means of means, as benchmarks report them: each term the mean of its parts, each part of its values.
+
+    Values are resampled within their part, so that every part keeps its size. `terms[t][p]` are values; none is empty.
+    Example: [[[1, 0]], [[1], [0, 0]]] → ((1 + 0) / 2 + (1 + 0) / 2) / 2 = 0.5.
+    """
+    if not terms or any(not parts or any(len(part) == 0 for part in parts) for parts in terms):
+        raise ValueError("bootstrap: there is no value to resample")
+    value, means = 0.0, np.zeros(resamples)
+    place = 0
+    for parts in terms:
+        for part in parts:
+            values = np.asarray(part, dtype=np.float64)
+            weight = 1.0 / (len(terms) * len(parts))
+            value += weight * float(values.mean())
+            means += weight * _resampled_means(values, seed + 7919 * place, resamples)
+            place += 1
+    tail = 100 * (1 - confidence) / 2
+    low, high = np.percentile(means, [tail, 100 - tail])
+    return Interval(value=value, low=float(low), high=float(high))
+
+
 def paired_bootstrap(
     before: Sequence[float], after: Sequence[float], *, seed: int, resamples: int = 2000, confidence: float = 0.95
 ) -> Interval:
@@ -118,6 +144,18 @@ def paired_permutation_test(
     return (1 + extreme) / (1 + resamples)
 
 
+def mcnemar(*, won: int, lost: int) -> float:
+    """Two-sided exact McNemar test of "as many flips one way as the other", from the samples that flipped.
+
+    min(1, 2 · P(X ≤ min(won, lost))), X binomial with won + lost trials of probability ½ (McNemar 1947; exact form:
+    Fagerland, Lydersen & Laake 2013). Without flips 1.
+    """
+    flips, fewer = won + lost, min(won, lost)
+    if flips == 0:
+        return 1.0
+    return min(1.0, float(Fraction(2 * sum(comb(flips, i) for i in range(fewer + 1)), 2**flips)))
+
+
 def _differences(before: Sequence[float], after: Sequence[float]) -> NDArray[np.float64]:
     if len(before) != len(after):
         raise ValueError(
@@ -128,7 +166,12 @@ def _differences(before: Sequence[float], after: Sequence[float]) -> NDArray[np.
 
 def _resampled_means(values: NDArray[np.float64], seed: int, resamples: int) -> NDArray[np.float64]:
     generator = np.random.Generator(np.random.PCG64(seed))
-    return np.array([values[generator.integers(0, values.size, size=values.size)].mean() for _ in range(resamples)])
+    means = np.empty(resamples)
+    rows = max(1, _AT_ONCE // values.size)
+    for first in range(0, resamples, rows):
+        count = min(rows, resamples - first)
+        means[first : first + count] = values[generator.integers(0, values.size, size=(count, values.size))].mean(1)
+    return means
 
 
 def _check_k(samples: int, k: int) -> None:

@@ -1,4 +1,4 @@
-"""Evaluates a policy on samples: one greedy completion each for accuracy, n sampled ones for pass@k.
+"""Evaluates a policy on samples: one greedy completion each for accuracy, n sampled ones for pass@k; or sampled alone.
 
 Rule of the denominators: every sample counts. One that could not be asked or scored (a picture that will not open, a
 group that was dropped) is wrong in accuracy and pass@k, is listed with its reason, and is never left out of a mean that
@@ -8,23 +8,27 @@ models are compared by. So does every completion: one that a failing reward took
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean
-from typing import Protocol
+from typing import Any, Protocol
 
 from mmrl.errors import DataError
-from mmrl.evaluation.estimators import Interval, bootstrap, majority_at_k, pass_at_k
-from mmrl.evaluation.result import EvaluationResult, EvaluationSettings, SampleRow, TaskSummary
+from mmrl.evaluation.measures import LIKELIHOOD, measured, unanswered
+from mmrl.evaluation.result import EvaluationResult, EvaluationSettings, SampleRow
+from mmrl.evaluation.summary import result_of
 from mmrl.progress import Progress, SilentProgress
 from mmrl.ranks import ALONE, Ranks
 from mmrl.rewards.answer import find_answer
-from mmrl.rollout.engine import RolloutEngine, Sampling
+from mmrl.rollout.engine import LosesGroups, RolloutEngine, Sampling
 from mmrl.types import Dropped, Prompt, RewardStatus, RolloutGroup, Sample, ScoredGroup
 
 PLACES = ("box", "boxes", "point", "span", "spans")  # answers whose numbers mean something by the media's views only
 
 Render = Callable[[Sequence[Sample]], tuple[list[Prompt], list[Dropped]]]
 AnswerOf = Callable[[str], str | None]  # completion text → the answer it votes for; None: it has no vote
+Likelihoods = Callable[[Sequence[RolloutGroup]], Sequence[Sequence[float | None]]]  # per rollout; None: no answer found
+OnScored = Callable[[Sequence[ScoredGroup], Sequence[Dropped]], None]
 
 
 class Scorer(Protocol):
@@ -47,109 +51,154 @@ def evaluate(
     scorer: Scorer,
     settings: EvaluationSettings,
     answer_of: AnswerOf = tagged_answer,
+    answer_tag: str = "answer",
+    likelihoods: Likelihoods | None = None,
     prepare: Callable[[Sequence[Sample]], None] = lambda samples: None,
+    on_scored: OnScored = lambda groups, dropped: None,
+    facts: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
     ranks: Ranks = ALONE,
 ) -> EvaluationResult:
-    """Accuracy, pass@k, majority@k, format, length, truncation; per task and overall, with intervals over samples.
+    """Accuracy, pass@k, majority@k, measures, format, length, truncation; per task, slice and overall, with intervals.
 
-    `answer_of` finds the answer that a completion votes for in majority@k. `prepare` is told the next batch while one
-    is under way, so that its media can be decoded meanwhile. Completions are seeded by sample, never by
-    batch or step, so two models are asked with the same randomness. With several ranks each asks its share, and all
-    are told the whole result.
+    `answer_of` finds the answer that a completion votes for in majority@k; `answer_tag`: where measures find it.
+    `likelihoods`: of the answers under a reference model (`likelihood.py`). `prepare` is told the next batch while one
+    is under way, so that its media can be decoded meanwhile. `on_scored` hears of the answers' groups, batch by batch.
+    `facts` stand in the result as they are. Completions are seeded by sample, never by batch or step, so two models are
+    asked with the same randomness. With several ranks each asks its share, and all are told the whole result.
     """
     _check_samples(samples)
+    asking = _Asking(engine, scorer, settings, answer_of, answer_tag, likelihoods, on_scored)
     rows: list[SampleRow] = []
     mine = ranks.share(samples)
     with (progress or SilentProgress()).task("evaluating", total=len(mine)) as task:
         batches = list(_batches(mine, settings.batch_prompts))
         for batch, following in zip(batches, [*batches[1:], ()], strict=True):
-            prompts = render(batch)  # once, for both passes
+            prompts = render(batch)  # once, for all passes
             prepare(following)
-            rows += _evaluate_batch(batch, prompts, engine, scorer, settings, answer_of)
-            task.advance(len(batch), accuracy=round(fmean(row.greedy_accuracy for row in rows), 3))
+            rows += asking.rows(batch, prompts)
+            task.advance(len(batch), accuracy=round(fmean(row.accuracy for row in rows), 3))
     told = [iter(part) for part in ranks.gather(rows)]
-    rows = [next(told[place % ranks.count]) for place in range(len(samples))]
-    tasks = dict.fromkeys(row.task for row in rows)
-    return EvaluationResult(
-        settings=settings,
-        overall=summarise(rows, settings),
-        tasks={name: summarise([row for row in rows if row.task == name], settings) for name in tasks},
-        rows=tuple(rows),
-    )
+    return result_of([next(told[place % ranks.count]) for place in range(len(samples))], settings, facts=facts)
 
 
-def summarise(rows: Sequence[SampleRow], settings: EvaluationSettings) -> TaskSummary:
-    """The figures of some rows (at least one)."""
-    n = settings.samples_per_prompt
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    """Asks for completions of one batch after the other and makes rows of them."""
 
-    def interval(values: list[float]) -> Interval:
-        return bootstrap(values, seed=settings.seed, resamples=settings.resamples, confidence=settings.confidence)
+    engine: RolloutEngine
+    scorer: Scorer
+    settings: EvaluationSettings
+    answer_of: AnswerOf
+    answer_tag: str
+    likelihoods: Likelihoods | None
+    on_scored: OnScored
 
-    def passed(row: SampleRow, k: int) -> float:
-        correct = sum(accuracy >= settings.correct_at for accuracy in row.sampled_accuracies)
-        return pass_at_k(samples=n, correct=correct, k=k)
-
-    def voted(row: SampleRow, k: int) -> float:
-        missing = n - len(row.sampled_accuracies)
-        answers, accuracies = (*row.sampled_answers, *[None] * missing), (*row.sampled_accuracies, *[0.0] * missing)
-        return majority_at_k(answers, accuracies, k=k)
-
-    answered = [row for row in rows if row.dropped is None]
-    reasons = Counter(f"{row.dropped.stage}: {row.dropped.reason}" for row in rows if row.dropped)
-    return TaskSummary(
-        samples=len(rows),
-        dropped=len(rows) - len(answered),
-        accuracy=interval([row.greedy_accuracy for row in rows]),
-        sampled_accuracy=interval([sum(row.sampled_accuracies) / n for row in rows]) if n else None,
-        pass_at={k: interval([passed(row, k) for row in rows]) for k in settings.ks},
-        majority_at={k: interval([voted(row, k) for row in rows]) for k in settings.ks},
-        format_rate=fmean(row.greedy_format for row in answered) if answered else 0.0,
-        length_mean=fmean(row.greedy_tokens for row in answered) if answered else 0.0,
-        truncated_fraction=fmean(row.greedy_truncated for row in answered) if answered else 0.0,
-        reward_failures=sum(row.reward_failures for row in rows),
-        drop_reasons=dict(sorted(reasons.items())),
-    )
-
-
-def _evaluate_batch(
-    batch: Sequence[Sample],
-    rendered: tuple[list[Prompt], list[Dropped]],
-    engine: RolloutEngine,
-    scorer: Scorer,
-    settings: EvaluationSettings,
-    answer_of: AnswerOf,
-) -> Iterator[SampleRow]:
-    prompts, unrendered = rendered
-    drops: dict[str, list[Dropped]] = defaultdict(list)
-    for drop in unrendered:
-        drops[drop.sample_id].append(drop)
-    passes: list[dict[str, ScoredGroup]] = []
-    for sampling in _passes(settings):
-        scored, unscored = scorer.score(engine.generate(prompts, sampling, step=0))
-        passes.append({group.group.prompt.sample.id: group for group in scored})
-        for drop in unscored:  # a whole group, or a single completion of one
+    def rows(self, batch: Sequence[Sample], rendered: tuple[list[Prompt], list[Dropped]]) -> Iterator[SampleRow]:
+        """One per sample of the batch, in order."""
+        prompts, unrendered = rendered
+        drops: dict[str, list[Dropped]] = defaultdict(list)
+        for drop in unrendered:
             drops[drop.sample_id].append(drop)
-    for sample in batch:
-        found = [groups[sample.id] for groups in passes if sample.id in groups]
-        reasons = drops[sample.id]
-        if len(found) == len(passes):
-            yield _row(sample, found, answer_of, left_out=len(reasons))
-        else:
-            unexplained = Dropped(sample_id=sample.id, stage="rollout", reason="no rollouts came back")
-            yield SampleRow(id=sample.id, task=sample.task, dropped=reasons[0] if reasons else unexplained)
+        passes: list[dict[str, ScoredGroup]] = []
+        answers = 1 if self.settings.decoding == "greedy" else self.settings.seeds  # passes that hold the answers
+        likely: dict[str, list[float | None]] = defaultdict(list)  # per answer that was scored
+        for number, sampling in enumerate(sampling_passes(self.settings)):
+            groups = self.engine.generate(prompts, sampling, step=0)
+            scored, unscored = self.scorer.score(groups)
+            for drop in (*self._lost(), *unscored):  # a whole group, or a single completion of one
+                drops[drop.sample_id].append(drop)
+            passes.append({group.group.prompt.sample.id: group for group in scored})
+            if number < answers:
+                if self.likelihoods is not None:
+                    found = self.likelihoods([group.group for group in scored])
+                    for group, values in zip(scored, found, strict=True):
+                        likely[group.group.prompt.sample.id] += values
+                self.on_scored(scored, [*(unrendered if number == 0 else ()), *unscored])
+        for sample in batch:
+            asked = [groups[sample.id] for groups in passes if sample.id in groups]
+            reasons = drops[sample.id]
+            if len(asked) == len(passes):
+                yield self._row(sample, asked[:answers], asked, likely[sample.id], left_out=len(reasons))
+            else:
+                unexplained = Dropped(sample_id=sample.id, stage="rollout", reason="no rollouts came back")
+                yield SampleRow(
+                    id=sample.id,
+                    task=sample.task,
+                    measures=unanswered(sample),
+                    slices=self._slices(sample),
+                    dropped=reasons[0] if reasons else unexplained,
+                )
+
+    def _lost(self) -> list[Dropped]:
+        return self.engine.take_dropped() if isinstance(self.engine, LosesGroups) else []
+
+    def _row(
+        self,
+        sample: Sample,
+        answers: Sequence[ScoredGroup],
+        passes: Sequence[ScoredGroup],
+        likely: Sequence[float | None],
+        *,
+        left_out: int,
+    ) -> SampleRow:
+        settings = self.settings
+        greedy = settings.decoding == "greedy"
+        asked = 1 if greedy else settings.completions
+        sampled = passes[1:] if greedy else passes
+        rollouts = [rollout for scored in answers for rollout in scored.group.rollouts]
+        completions = [
+            (self.answer_of(rollout.completion.text), accuracy)
+            for scored in sampled
+            for rollout, accuracy in zip(scored.group.rollouts, scored.accuracy, strict=True)
+        ]
+        results = [result for scored in passes for rewards in scored.results for result in rewards.values()]
+        return SampleRow(
+            id=sample.id,
+            task=sample.task,
+            text=rollouts[0].completion.text,
+            accuracy=sum(accuracy for scored in answers for accuracy in scored.accuracy) / asked,
+            format=fmean(kept for scored in answers for kept in scored.format),
+            tokens=fmean(len(rollout.token_ids) for rollout in rollouts),
+            truncated=fmean(rollout.truncated for rollout in rollouts),
+            measures=self._measures(sample, answers, likely),
+            slices=self._slices(sample),
+            sampled_accuracies=tuple(accuracy for _, accuracy in completions),
+            sampled_answers=tuple(answer for answer, _ in completions),
+            seed_accuracies=tuple(sum(scored.accuracy) / settings.samples_per_prompt for scored in sampled),
+            views=answers[0].group.prompt.views if sample.answer.type in PLACES else (),
+            reward_failures=left_out + sum(result.status is not RewardStatus.OK for result in results),
+        )
+
+    def _measures(
+        self, sample: Sample, answers: Sequence[ScoredGroup], likely: Sequence[float | None]
+    ) -> dict[str, float]:
+        found: dict[str, list[float]] = defaultdict(list)
+        likelihood = iter(likely)
+        for scored in answers:
+            for rollout, results in zip(scored.group.rollouts, scored.results, strict=True):
+                details = {key: value for result in results.values() for key, value in result.details.items()}
+                details[LIKELIHOOD] = next(likelihood, None)
+                for name, value in measured(rollout.completion, sample, tag=self.answer_tag, details=details).items():
+                    found[name].append(value)
+        return {name: fmean(values) for name, values in found.items()}
+
+    def _slices(self, sample: Sample) -> dict[str, str]:
+        known = ((key, sample.metadata.get(key)) for key in self.settings.slice_by)
+        return {key: str(value) for key, value in known if isinstance(value, str | int | float)}
 
 
-def _passes(settings: EvaluationSettings) -> Iterator[Sampling]:
-    """The greedy pass, then the sampled one if there is any."""
-    yield Sampling(
-        group_size=1,
-        max_tokens=settings.max_tokens,
-        temperature=0.0,
-        stop=settings.stop,
-        purpose="evaluation-greedy",
-    )
-    if settings.samples_per_prompt:
+def sampling_passes(settings: EvaluationSettings) -> Iterator[Sampling]:
+    """The greedy pass where accuracy is greedy, then the sampled one, if it is asked for, once per seed."""
+    if settings.decoding == "greedy":
+        yield Sampling(
+            group_size=1,
+            max_tokens=settings.max_tokens,
+            temperature=0.0,
+            stop=settings.stop,
+            purpose="evaluation-greedy",
+        )
+    for seed in range(settings.seeds if settings.samples_per_prompt else 0):
         yield Sampling(
             group_size=settings.samples_per_prompt,
             max_tokens=settings.max_tokens,
@@ -157,32 +206,8 @@ def _passes(settings: EvaluationSettings) -> Iterator[Sampling]:
             top_p=settings.top_p,
             top_k=settings.top_k,
             stop=settings.stop,
-            purpose="evaluation",
+            purpose="evaluation" if seed == 0 else f"evaluation-{seed}",
         )
-
-
-def _row(sample: Sample, passes: Sequence[ScoredGroup], answer_of: AnswerOf, *, left_out: int) -> SampleRow:
-    greedy = passes[0]
-    rollout = greedy.group.rollouts[0]
-    sampled = [
-        (answer_of(rollout.completion.text), accuracy)
-        for scored in passes[1:]
-        for rollout, accuracy in zip(scored.group.rollouts, scored.accuracy, strict=True)
-    ]
-    results = [result for scored in passes for rewards in scored.results for result in rewards.values()]
-    return SampleRow(
-        id=sample.id,
-        task=sample.task,
-        greedy_text=rollout.completion.text,
-        greedy_accuracy=greedy.accuracy[0],
-        greedy_format=greedy.format[0],
-        greedy_tokens=len(rollout.token_ids),
-        greedy_truncated=rollout.truncated,
-        sampled_accuracies=tuple(accuracy for _, accuracy in sampled),
-        sampled_answers=tuple(answer for answer, _ in sampled),
-        views=greedy.group.prompt.views if sample.answer.type in PLACES else (),
-        reward_failures=left_out + sum(result.status is not RewardStatus.OK for result in results),
-    )
 
 
 def _batches(samples: Sequence[Sample], size: int) -> Iterator[Sequence[Sample]]:

@@ -159,8 +159,8 @@ def _answer_of(row: SampleRow) -> str:
     """The answer where there is one, otherwise all of the text, or why there is none."""
     if row.dropped is not None:
         return f"dropped: {row.dropped.reason}"
-    answers = [segment.text for segment in segments(row.greedy_text) if segment.kind == "answer"]
-    return answers[-1] if answers else row.greedy_text
+    answers = [segment.text for segment in segments(row.text) if segment.kind == "answer"]
+    return answers[-1] if answers else row.text
 
 
 def _tiles(summary: Mapping[str, Any]) -> list[tuple[str, str]]:

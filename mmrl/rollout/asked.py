@@ -58,7 +58,8 @@ class Asker:
                     media_slots=prompt.media_slots,
                     vision=prompt.vision,
                     seeds=tuple(
-                        rollout_seed(self._run_seed, sampling.purpose, step, prompt.sample.id, i) for i in range(count)
+                        rollout_seed(self._run_seed, sampling.purpose, step, prompt.sample.id, sampling.first_index + i)
+                        for i in range(count)
                     ),
                     positions=self._family.prompt_positions(prompt, self._config) if fresh else None,
                 )

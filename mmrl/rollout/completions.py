@@ -67,7 +67,7 @@ def rollout_groups(
                     token_ids=completion.token_ids,
                     behavior_logprobs=completion.behavior_logprobs,
                     policy_logprobs=completion.policy_logprobs,
-                    index=index,
+                    index=sampling.first_index + index,
                     seed=seed,
                     policy_version=version,
                 )

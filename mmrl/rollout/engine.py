@@ -23,6 +23,7 @@ class Sampling:
     top_k: int = 0  # only the k likeliest tokens; 0: all
     stop: tuple[str, ...] = ()  # strings that end a completion; they stay in its text
     purpose: str = "train"  # enters the seeds, so that evaluation never repeats training's randomness
+    first_index: int = 0  # of the rollouts in their group: above 0, those before it are there already
 
 
 class RolloutEngine(Protocol):
@@ -32,6 +33,8 @@ class RolloutEngine(Protocol):
         self, prompts: Sequence[Prompt], sampling: Sampling, *, step: int, sizes: Sequence[int] | None = None
     ) -> list[RolloutGroup]:
         """One group per prompt, in the order of `prompts`; of `sizes` rollouts each where given, else of group_size.
+
+        Their indices count from `sampling.first_index`.
 
         A rollout depends on its own seed (see `seeds.py`), the weights and the prompt, not on the batch it was
         sampled in. Only an engine that `LosesGroups` may leave a prompt out.

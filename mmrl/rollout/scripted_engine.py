@@ -32,7 +32,7 @@ class ScriptedEngine:
         return [
             RolloutGroup(
                 prompt=prompt,
-                rollouts=tuple(self._rollout(prompt, sampling, step, i) for i in range(size)),
+                rollouts=tuple(self._rollout(prompt, sampling, step, sampling.first_index + i) for i in range(size)),
             )
             for prompt, size in zip(prompts, sizes or [sampling.group_size] * len(prompts), strict=True)
         ]

@@ -115,7 +115,7 @@ class TransformersEngine:
     ) -> list[RolloutGroup]:
         counts = list(sizes) if sizes is not None else [sampling.group_size] * len(prompts)
         seeds = [
-            rollout_seed(self._run_seed, sampling.purpose, step, prompt.sample.id, i)
+            rollout_seed(self._run_seed, sampling.purpose, step, prompt.sample.id, sampling.first_index + i)
             for prompt, size in zip(prompts, counts, strict=True)
             for i in range(size)
         ]

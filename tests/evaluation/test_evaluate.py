@@ -46,7 +46,7 @@ def test_figures_by_hand() -> None:
     result = run(SAMPLES, script)
     choice, count = result.tasks["choice"], result.tasks["count"]
     assert list(result.tasks) == ["choice", "count"]
-    assert [row.greedy_accuracy for row in result.rows] == [1, 0, 1, 0, 0]
+    assert [row.accuracy for row in result.rows] == [1, 0, 1, 0, 0]
     assert (choice.accuracy.value, choice.samples, choice.dropped) == (0.5, 2, 0)
     assert choice.sampled_accuracy is not None
     assert choice.sampled_accuracy.value == (1 + 1 / 4) / 2

@@ -237,8 +237,8 @@ def _told(inspector: Inspector, side: str) -> Mapping[str, Told]:
     return {
         row.id: Told(
             task=row.task,
-            accuracy=row.greedy_accuracy,
-            text=row.greedy_text,
+            accuracy=row.accuracy,
+            text=row.text,
             dropped=f"{row.dropped.stage}: {row.dropped.reason}" if row.dropped else "",
             views=row.views,
         )
