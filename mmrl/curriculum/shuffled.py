@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mmrl.errors import DataError
 from mmrl.types import Sample, ScoredGroup
@@ -20,6 +21,7 @@ class Shuffled:
         self._samples = list(samples)
         self._seed = seed
         self._drawn = 0  # samples handed out since the start
+        self._shuffled: tuple[int, NDArray[np.int64]] | None = None  # the epoch that was asked for last
 
     def next(self, count: int) -> list[Sample]:
         chosen = self.peek(count)
@@ -28,7 +30,12 @@ class Shuffled:
 
     def peek(self, count: int) -> list[Sample]:
         """What `next` would return."""
-        return [self._at(self._drawn + i) for i in range(count)]
+        chosen: list[Sample] = []
+        while len(chosen) < count:
+            epoch, place = divmod(self._drawn + len(chosen), len(self._samples))
+            part = self._order(epoch)[place : place + count - len(chosen)]
+            chosen += [self._samples[i] for i in part.tolist()]
+        return chosen
 
     def observe(self, scored: Sequence[ScoredGroup]) -> None:
         return None
@@ -39,10 +46,8 @@ class Shuffled:
     def load_state(self, state: dict[str, Any]) -> None:
         self._drawn = int(state["drawn"])
 
-    def _at(self, n: int) -> Sample:
-        epoch, place = divmod(n, len(self._samples))
-        return self._samples[self._order(epoch)[place]]
-
-    def _order(self, epoch: int) -> list[int]:
-        order: list[int] = np.random.default_rng([self._seed, epoch]).permutation(len(self._samples)).tolist()
-        return order
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        """The places of all samples. Kept: shuffling a million takes as long as a training step of a small model."""
+        if self._shuffled is None or self._shuffled[0] != epoch:
+            self._shuffled = epoch, np.random.default_rng([self._seed, epoch]).permutation(len(self._samples))
+        return self._shuffled[1]

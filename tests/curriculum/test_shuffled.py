@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,6 +41,21 @@ def test_state_continues_in_the_middle_of_an_epoch() -> None:
     resumed = Shuffled(SAMPLES, seed=0)
     resumed.load_state(sampler.state())
     assert ids(resumed, 9) == ids(sampler, 9)
+
+
+def test_an_epoch_is_shuffled_once_however_it_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    shuffled: list[object] = []
+    real = np.random.default_rng
+
+    def counted(seed: list[int]) -> np.random.Generator:
+        shuffled.append(seed)
+        return real(seed)
+
+    monkeypatch.setattr(np.random, "default_rng", counted)
+    sampler = Shuffled(SAMPLES, seed=0)
+    for _ in range(14):
+        ids(sampler, 1)
+    assert shuffled == [[0, 0], [0, 1]]
 
 
 def test_an_empty_manifest_is_refused() -> None:
