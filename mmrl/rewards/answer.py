@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mmrl.types import Completion
+from mmrl.types import Completion, Score
 
 REASONING_TAGS = ("think", "observe")
 _TAG_ENDS = tuple(f"{tag}>" for tag in REASONING_TAGS)  # of opening and closing tags alike
@@ -73,6 +73,18 @@ def _examined(text: str, opening: str, closing: str, tag: str) -> AnswerBlock:
 def answer_text(completion: Completion, tag: str = "answer") -> str | None:
     """The answer of a completion; None where there is none that counts."""
     return find_answer(completion.text, tag).valid
+
+
+def unanswered(completion: Completion, wanted: str, tag: str = "answer", *, value: float = 0.0) -> Score:
+    """The score of a completion that has no answer of the kind that is `wanted` ("one box"); the details say why."""
+    found = find_answer(completion.text, tag)
+    if found.text is None:
+        why = f"no complete <{tag}> block"
+    elif found.malformed or not found.text:
+        why = found.malformed or "the answer is empty"
+    else:
+        why = f"the answer is not {wanted}"
+    return Score(value=value, details={"fault": why})
 
 
 def reasoning_text(text: str, tag: str = "answer") -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from mmrl.errors import ConfigError
-from mmrl.rewards.answer import answer_text
+from mmrl.rewards.answer import answer_text, unanswered
 from mmrl.rewards.embeddings import hashed_vectors, model_vectors
 from mmrl.rewards.text import gold_text, verify_text
 from mmrl.types import Completion, Sample, Score
@@ -48,7 +48,7 @@ class Bmas:
         gold = gold_text(sample, "bmas")
         answer = answer_text(completion, self.answer_tag)
         if not answer or len(answer) > max(self.longest, len(gold)):
-            return Score(value=0.0, details={"answer": None})
+            return unanswered(completion, "short enough", self.answer_tag)
         target, said = self._vectors(gold), self._vectors(answer)
         if not len(target):  # a gold of nothing but punctuation
             return Score(value=float(answer == gold.strip()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from mmrl.rewards.answer import answer_text
+from mmrl.rewards.answer import answer_text, unanswered
 from mmrl.rewards.normalize import plain
 from mmrl.rewards.quantity import LONGEST, Quantity, convert, read_quantity
 from mmrl.rewards.reward import wrong_type
@@ -33,14 +33,14 @@ class Chart:
             raise wrong_type(sample, "chart", "number, text")
         answer = answer_text(completion, self.answer_tag)
         if not answer or len(answer) > LONGEST + 2 * len(str(sample.answer.value)):
-            return Score(value=0.0, details={"answer": None})
+            return unanswered(completion, "short enough", self.answer_tag)
         written = _written(sample)
         gold = _gold_quantity(sample, written)
         if gold is None:
             return Score(value=float(plain(answer) == plain(written)))
         said = read_quantity(answer)
         if said is None:
-            return Score(value=0.0, details={"answer": None})
+            return unanswered(completion, "one number", self.answer_tag)
         exact = self.years_exact and _YEAR.fullmatch(written) is not None
         allowed = 0.0 if exact else self.tolerance * abs(gold.value)
         values = _readings(said, gold)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mmrl.errors import ConfigError, RewardError
-from mmrl.rewards.answer import answer_text
+from mmrl.rewards.answer import answer_text, unanswered
 from mmrl.rewards.options import LETTERS, letters_of, named_options
 from mmrl.rewards.reward import wrong_type
 from mmrl.types import Completion, Sample, Score
@@ -36,12 +36,14 @@ class Choice:
             raise wrong_type(sample, "choice", "choice")
         answer = answer_text(completion, self.answer_tag)
         if answer is None:
-            return Score(value=0.0, details={"answer": None})
+            return unanswered(completion, "an option", self.answer_tag)
         if answer == gold:
             return _RIGHT
         named = named_options(answer, sample)
         if gold in named and (len(named) == 1 or self.several == "share"):
             return Score(value=1.0 / len(named), details={"answer": sorted(named)})
+        if not named:
+            return unanswered(completion, "one of the options", self.answer_tag)
         return Score(value=0.0, details={"answer": sorted(named)})
 
     def verify(self, sample: Sample) -> None:

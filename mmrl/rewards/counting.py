@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mmrl.errors import RewardError
-from mmrl.rewards.answer import answer_text
+from mmrl.rewards.answer import answer_text, unanswered
 from mmrl.rewards.coordinates import FoundBox, read_boxes
 from mmrl.rewards.iou import iou
 from mmrl.rewards.reward import wrong_type
@@ -31,8 +31,10 @@ class CountBoxes:
         gold = self._gold(sample)
         answer = answer_text(completion, self.answer_tag)
         boxes = None if answer is None else read_boxes(answer)
-        if boxes is None or len(boxes) > max(MOST_BOXES, gold):
-            return Score(value=0.0, details={"count": None if boxes is None else len(boxes)})
+        if boxes is None:
+            return unanswered(completion, "boxes", self.answer_tag)
+        if len(boxes) > max(MOST_BOXES, gold):
+            return Score(value=0.0, details={"count": len(boxes)})
         count = self._count(boxes)
         if self.exact or not gold:
             return Score(value=float(count == gold), details={"count": count})

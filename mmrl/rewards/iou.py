@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mmrl.errors import ConfigError
-from mmrl.rewards.answer import answer_text
+from mmrl.rewards.answer import answer_text, unanswered
 from mmrl.rewards.coordinates import Box, gold_points, read_boxes, said_box, verify_box, view_of
 from mmrl.rewards.reward import wrong_type
 from mmrl.types import Completion, Sample, Score
+
+_ONE_BOX = "one box x1, y1, x2, y2 with x1 < x2 and y1 < y2"
 
 
 def iou(a: Sequence[float], b: Sequence[float]) -> float:
@@ -58,7 +60,7 @@ class BoxIoU:
     def __call__(self, completion: Completion, sample: Sample) -> Score:
         pair = compared_boxes(completion, sample, self.media, self.answer_tag, "iou")
         if pair is None:
-            return Score(value=0.0, details={"answer": None})
+            return unanswered(completion, _ONE_BOX, self.answer_tag)
         overlap = iou(*pair)
         value = reached(overlap, self.thresholds) if self.thresholds else overlap
         return Score(value=value, details={"iou": overlap, "box": pair[0]})
@@ -80,7 +82,7 @@ class BoxGIoU:
     def __call__(self, completion: Completion, sample: Sample) -> Score:
         pair = compared_boxes(completion, sample, self.media, self.answer_tag, "giou")
         if pair is None:
-            return Score(value=-1.0, details={"answer": None})
+            return unanswered(completion, _ONE_BOX, self.answer_tag, value=-1.0)
         return Score(value=giou(*pair), details={"box": pair[0]})
 
     def verify(self, sample: Sample) -> None:

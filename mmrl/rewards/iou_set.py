@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mmrl.errors import ConfigError, RewardError
-from mmrl.rewards.answer import answer_text
+from mmrl.rewards.answer import answer_text, unanswered
 from mmrl.rewards.coordinates import FoundBox, gold_points, read_boxes, said_box, verify_box, view_of
 from mmrl.rewards.iou import check_thresholds, iou
 from mmrl.rewards.normalize import plain
@@ -52,7 +52,7 @@ class BoxSet:
         answer = answer_text(completion, self.answer_tag)
         said = None if answer is None else read_boxes(answer)
         if said is None:
-            return Score(value=0.0, details={"answer": None})
+            return unanswered(completion, "boxes", self.answer_tag)
         gold = _gold_boxes(sample)
         if not said or not gold:
             return Score(value=float(not said and not gold), details={"said": len(said), "gold": len(gold)})

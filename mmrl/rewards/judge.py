@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from mmrl.errors import ConfigError, RewardError
-from mmrl.rewards.answer import answer_text
+from mmrl.rewards.answer import answer_text, unanswered
 from mmrl.types import Completion, Sample, Score
 
 PROMPT = (
@@ -72,7 +72,7 @@ class Judge:
         self.verify(sample)
         answer = answer_text(completion)
         if not answer or len(answer) > self.longest:
-            return Score(value=0.0, details={"answer": None})
+            return unanswered(completion, "short enough")
         prompt = self.prompt.format(question=sample.question, gold=sample.answer.value, answer=answer)
         body = {"model": self.model, "temperature": 0, "messages": [{"role": "user", "content": prompt}]}
         kept = self._kept(body)

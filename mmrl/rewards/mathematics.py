@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from mmrl.rewards.answer import answer_text
+from mmrl.rewards.answer import answer_text, unanswered
 from mmrl.rewards.normalize import folded
 from mmrl.rewards.quantity import read_quantity
 from mmrl.rewards.reward import wrong_type
@@ -48,7 +48,7 @@ class Math:
         gold = _written(sample.answer.value)
         answer = answer_text(completion, self.answer_tag)
         if not answer or len(answer) > max(self.longest, 2 * len(gold)):
-            return Score(value=0.0, details={"answer": None})
+            return unanswered(completion, "short enough", self.answer_tag)
         if folded(answer) == folded(gold) or _same_number(answer, sample.answer.value):
             return Score(value=1.0)
         if _says_several(answer, gold):

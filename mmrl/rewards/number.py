@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mmrl.errors import ConfigError, RewardError
-from mmrl.rewards.answer import answer_text
+from mmrl.rewards.answer import answer_text, unanswered
 from mmrl.rewards.quantity import convert, read_quantity
 from mmrl.rewards.reward import wrong_type
 from mmrl.types import Completion, Sample, Score
@@ -58,7 +58,7 @@ class Number:
         gold = gold_number(sample, "number")
         said = stated_value(completion, sample, self.answer_tag, gold)
         if said is None:
-            return Score(value=0.0, details={"answer": None})
+            return _no_number(completion, sample, self.answer_tag)
         allowed = max(self.tolerance, self.relative_tolerance * abs(gold), 1e-9 * abs(gold))
         return Score(value=float(abs(said - gold) <= allowed + _SLACK), details={"answer": said})
 
@@ -79,7 +79,7 @@ class Relative:
         gold = gold_number(sample, "relative")
         said = stated_value(completion, sample, self.answer_tag, gold)
         if said is None:
-            return Score(value=0.0, details={"answer": None})
+            return _no_number(completion, sample, self.answer_tag)
         if said == gold:
             return Score(value=1.0, details={"answer": said})
         error = (abs(said - gold) + 1e-9) / (abs(gold) + 1e-9)
@@ -108,7 +108,7 @@ class SymmetricRelative:
         gold = gold_number(sample, "symmetric_relative")
         said = stated_value(completion, sample, self.answer_tag, gold)
         if said is None:
-            return Score(value=0.0, details={"answer": None})
+            return _no_number(completion, sample, self.answer_tag)
         if min(said, gold) <= 0 or not math.isfinite(said):
             return Score(value=float(said == gold), details={"answer": said})
         error = abs(said - gold) / min(said, gold)
@@ -134,7 +134,7 @@ class MeanRelativeAccuracy:
         gold = gold_number(sample, "mra")
         said = stated_value(completion, sample, self.answer_tag, gold)
         if said is None:
-            return Score(value=0.0, details={"answer": None})
+            return _no_number(completion, sample, self.answer_tag)
         return Score(value=mean_relative_accuracy(said, gold, strict=self.strict), details={"answer": said})
 
     def verify(self, sample: Sample) -> None:
@@ -148,6 +148,11 @@ def mean_relative_accuracy(said: float, gold: float, *, strict: bool = False) ->
     error = abs(said - gold) / abs(gold)
     slack = -_SLACK if strict else _SLACK
     return sum(error <= 1.0 - threshold + slack for threshold in THRESHOLDS) / len(THRESHOLDS)
+
+
+def _no_number(completion: Completion, sample: Sample, tag: str) -> Score:
+    unit = f" in {sample.answer.unit}, or in a unit that can be converted" if sample.answer.unit else ""
+    return unanswered(completion, f"one number{unit}", tag)
 
 
 def verify_number(sample: Sample, reward: str) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mmrl.errors import ConfigError, RewardError
-from mmrl.rewards.answer import answer_text
+from mmrl.rewards.answer import answer_text, unanswered
 from mmrl.rewards.normalize import plain
 from mmrl.rewards.options import letters_of
 from mmrl.rewards.reward import wrong_type
@@ -41,7 +41,7 @@ class Ordering:
         gold = _gold_items(sample)
         answer = answer_text(completion, self.answer_tag)
         if not answer or len(answer) > 2 * sum(map(len, gold)) + 1000:
-            return Score(value=0.0, details={"answer": None})
+            return unanswered(completion, "short enough", self.answer_tag)
         said = _items(answer)
         if sample.answer.type == "choices":
             said = _letters(said, letters_of(sample))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mmrl.errors import ConfigError
-from mmrl.rewards.answer import answer_text
+from mmrl.rewards.answer import answer_text, unanswered
 from mmrl.rewards.coordinates import gold_points, read_point, said_point, verify_box, verify_numbers, view_of
 from mmrl.rewards.reward import wrong_type
 from mmrl.types import Completion, Sample, Score
@@ -30,7 +30,7 @@ class PointInBox:
         answer = answer_text(completion, self.answer_tag)
         point = None if answer is None else read_point(answer)
         if point is None:
-            return Score(value=0.0, details={"answer": None})
+            return unanswered(completion, "one point", self.answer_tag)
         view = view_of(completion, self.media)
         x, y = said_point(point, view)
         golds = [sample.answer.value] if sample.answer.type == "box" else sample.answer.value
@@ -76,7 +76,7 @@ class PointDistance:
         answer = answer_text(completion, self.answer_tag)
         point = None if answer is None else read_point(answer)
         if point is None:
-            return Score(value=0.0, details={"answer": None})
+            return unanswered(completion, "one point", self.answer_tag)
         view = view_of(completion, self.media)
         x, y = said_point(point, view)
         gold = gold_points(sample.answer.value, sample, view)

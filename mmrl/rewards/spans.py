@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mmrl.errors import ConfigError, RewardError
-from mmrl.rewards.answer import answer_text
+from mmrl.rewards.answer import answer_text, unanswered
 from mmrl.rewards.coordinates import verify_numbers
 from mmrl.rewards.iou import check_thresholds, reached
 from mmrl.rewards.iou_set import optimal_matching
@@ -107,7 +107,7 @@ class TemporalIoU:
         answer = answer_text(completion, self.answer_tag)
         spans = None if answer is None else read_spans(answer)
         if not spans or len(spans) > 1 or not valid(spans[0]):
-            return Score(value=0.0, details={"answer": None, "spans": len(spans or ())})
+            return unanswered(completion, "one span of time that ends after it starts", self.answer_tag)
         overlap = span_iou(spans[0], sample.answer.value)
         value = reached(overlap, self.thresholds) if self.thresholds else overlap
         return Score(value=value, details={"iou": overlap, "span": spans[0]})
@@ -140,7 +140,7 @@ class SpanSet:
         spans = None if answer is None else read_spans(answer)
         gold = [sample.answer.value] if sample.answer.type == "span" else sample.answer.value
         if not spans:
-            return Score(value=0.0, details={"answer": None})
+            return unanswered(completion, "spans of time", self.answer_tag)
         if self.metric == "union":
             value = union_iou(spans, gold) if all(map(valid, spans)) else 0.0
         else:

@@ -10,12 +10,11 @@ from functools import lru_cache
 from typing import Any
 
 from mmrl.errors import RewardError
-from mmrl.rewards.answer import answer_text
+from mmrl.rewards.answer import answer_text, unanswered
 from mmrl.rewards.normalize import folded, without_punctuation
 from mmrl.rewards.reward import wrong_type
 from mmrl.types import Completion, Sample, Score
 
-_NOTHING = Score(value=0.0, details={"answer": None})
 _TOKEN = re.compile(r"[a-z0-9]+|[^\W\d_a-z]")  # a word, or one letter of another script
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 
@@ -47,7 +46,7 @@ class TextExact:
         gold = gold_text(sample, "text_exact")
         answer = answer_text(completion, self.answer_tag)
         if answer is None or len(answer) > 2 * len(gold) + 1000:
-            return _NOTHING
+            return unanswered(completion, "short enough", self.answer_tag)
         return Score(value=float(self.normalized(answer) == self.normalized(gold) and bool(answer)))
 
     def normalized(self, text: str) -> str:
@@ -79,7 +78,7 @@ class Rouge:
         gold = gold_text(sample, "rouge")
         answer = answer_text(completion, self.answer_tag)
         if not answer or len(answer) > max(self.longest, len(gold)):
-            return _NOTHING
+            return unanswered(completion, "short enough", self.answer_tag)
         target, said = self.tokens(gold), self.tokens(answer)
         if not target:  # a gold of nothing but punctuation
             return Score(value=float(answer == gold.strip()))
@@ -114,7 +113,7 @@ class WordErrorRate:
         gold = gold_text(sample, "wer")
         answer = answer_text(completion, self.answer_tag)
         if not answer:
-            return _NOTHING
+            return unanswered(completion, "short enough", self.answer_tag)
         target = self.words(gold)
         # With more than twice the gold's words the distance exceeds their number, and the value is 0.
         said = self.words(answer[: 50 * len(gold) + 1000])
@@ -144,7 +143,7 @@ class EditDistance:
         gold = gold_text(sample, "edit_distance")
         answer = answer_text(completion, self.answer_tag)
         if not answer or len(answer) > 20 * len(gold) + 1000:
-            return _NOTHING
+            return unanswered(completion, "short enough", self.answer_tag)
         target = folded(gold) if self.ignore_case else gold.strip()
         said = folded(answer) if self.ignore_case else answer
         distance = _edit_distance(target, said)

@@ -10,6 +10,7 @@ from mmrl.errors import ConfigError
 from mmrl.rewards.answer import find_answer, outside_answer, reasoning_text
 from mmrl.rewards.catalog import score
 from mmrl.rewards.format import Format
+from mmrl.types import Sample
 from tests.rewards.world import sample
 
 S = sample("choice", "B")
@@ -113,3 +114,23 @@ def test_format_with_other_tags() -> None:
     for tags in ([], ["a", "a"], ["<a>"]):
         with pytest.raises(ConfigError):
             score("format", GOOD, S, tags=tags)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "text", "why"),
+    [
+        ("iou", sample("box", [1, 2, 3, 4]), "[1, 2, 3, 4]", "no complete <answer> block"),
+        ("iou", sample("box", [1, 2, 3, 4]), "<answer> </answer>", "the answer is empty"),
+        ("iou", sample("box", [1, 2, 3, 4]), "<answer>[3, 4, 1, 2]</answer>", "the answer is not one box"),
+        ("iou", sample("box", [1, 2, 3, 4]), "<answer>a</answer><answer>b</answer>", "answer tags repeated"),
+        ("mra", sample("number", 3, unit="m"), "<answer>a lot</answer>", "the answer is not one number in m, or in"),
+        ("temporal_iou", sample("span", [1, 2]), "<answer>2 to 1</answer>", "the answer is not one span of time"),
+        ("choice", S, "<answer>perhaps</answer>", "the answer is not one of the options"),
+        ("wer", sample("text", "x"), "x", "no complete <answer> block"),
+        ("count_boxes", sample("number", 2), "<answer>two</answer>", "the answer is not boxes"),
+    ],
+)
+def test_a_completion_without_a_fitting_answer_is_told_why(name: str, given: Sample, text: str, why: str) -> None:
+    found = score(name, text, given)
+    assert found.value == 0
+    assert found.details["fault"].startswith(why)
