@@ -119,7 +119,9 @@ def _renderer_of_model(path: str, model: LoadedModel, mode: str | None) -> Rende
     except ConfigError:
         form: Any = mode or "think_answer"
         return Renderer(model.processor, model.policy.family, model.policy.config, mode=form)
-    return build.build_renderer(config if mode is None else changed(config, [f"prompt.mode={mode}"]), model)
+    if mode is not None:  # without the checks of a training run: nothing is scored here, whatever its rewards ask for
+        config = config.model_copy(update={"prompt": config.prompt.model_copy(update={"mode": mode})})
+    return build.build_renderer(config, model)
 
 
 def copy_model(folder: Path, out: Path) -> Path:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from mmrl.errors import DataError
 from mmrl.pipeline import generate_answer
@@ -34,6 +36,22 @@ def test_a_clip_that_cannot_be_used_is_an_error_that_says_why(tiny_folder: Path,
     (tmp_path / "a.mp4").write_bytes(write_clip(tmp_path / "whole.mp4", 8).read_bytes()[:-100])
     with pytest.raises(DataError, match=r"a\.mp4 was cut off"):
         generate_answer(str(tiny_folder), "What happens?", [], clips=[str(tmp_path / "a.mp4")])
+
+
+@pytest.mark.parametrize("mode", ["vanilla", "observe"])
+def test_another_form_than_the_run_s_can_be_asked_for(tiny_folder: Path, tmp_path: Path, mode: str) -> None:
+    """Its rewards ask for the form of training, which matters to no single answer."""
+    config = {
+        "run": {"name": "mine"},
+        "model": {"path": str(tiny_folder)},
+        "data": {"train": "train.jsonl"},
+        "rewards": {"default": [{"name": "choice"}, {"name": "format"}]},
+    }
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    shutil.copytree(tiny_folder, tmp_path / "model")
+    completion = generate_answer(str(tmp_path / "model"), "Which?", [], choices=["a", "b"], mode=mode, max_tokens=2)
+    assert completion.token_count is not None
+    assert completion.token_count <= 2
 
 
 def test_the_command_takes_clips(capsys: pytest.CaptureFixture[str], tiny_folder: Path, tmp_path: Path) -> None:
