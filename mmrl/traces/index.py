@@ -24,7 +24,7 @@ from typing import Any
 
 from mmrl.errors import ConfigError, RunError
 from mmrl.traces.codec import decode
-from mmrl.traces.parts import Part, index_folder, read_parts, stamps, update_parts
+from mmrl.traces.parts import Part, forget, index_folder, read_parts, stamps, update_parts
 from mmrl.traces.query import SORTS, Find, conditions
 from mmrl.traces.record import TraceGroup
 from mmrl.traces.rows import COLUMNS, GroupRow
@@ -157,7 +157,7 @@ class TraceIndex:
         sql = (
             f"SELECT {', '.join(COLUMNS)}, count(*) OVER () FROM groups WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?"
         )
-        found = self._all(sql, [*values, limit, skip])
+        found = self._searched(sql, [*values, limit, skip])
         if not found and skip:
             return [], self._one(f"SELECT count(*) FROM groups WHERE {where}", values)[0]
         return [_row(row[:-1]) for row in found], found[0][-1] if found else 0
@@ -222,8 +222,40 @@ class TraceIndex:
         found = "(step, place) IN (SELECT (step, place) FROM read_parquet(?) WHERE contains(text, ?))"
         return f"({where}) AND {found}", [*values, files, find.text.lower()]
 
+    def _searched(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """`_all` for what may read the files of texts."""
+        import duckdb
+
+        try:
+            return self._all(sql, values)
+        except duckdb.OutOfMemoryException:
+            raise
+        except duckdb.Error as error:
+            self._forget()
+            raise RunError(
+                f"a file of the index is damaged ({str(error).splitlines()[0]}). The index is made again from the "
+                "traces; search again in a moment."
+            ) from error
+
+    def _forget(self) -> None:
+        """Empty the table and the list: the next `refresh` makes the index again."""
+        forget(self._folder)
+        with self._lock:
+            self._connection.cursor().execute("DELETE FROM groups")
+            self._parts = {}
+
     def _load(self, parts: Sequence[Part]) -> None:
-        """Make the table hold exactly these parts."""
+        """Make the table hold exactly these parts; none where a file of theirs is damaged, which forgets the index."""
+        import duckdb
+
+        try:
+            self._take(parts)
+        except duckdb.OutOfMemoryException:
+            raise
+        except duckdb.Error:
+            self._forget()
+
+    def _take(self, parts: Sequence[Part]) -> None:
         with self._lock:
             wanted = {part.name: part for part in parts}
             gone = [name for name in self._parts if name not in wanted]

@@ -107,6 +107,8 @@ def update_parts(traces: Path, folder: Path, published: Callable[[list[Part]], N
     missing = [step for step in there if step not in covered]
     if not missing and len(sound) == len(parts):
         return True
+    import pyarrow as pa
+
     folder.mkdir(parents=True, exist_ok=True)
     with _writing(folder) as mine:
         if not mine:
@@ -114,7 +116,10 @@ def update_parts(traces: Path, folder: Path, published: Callable[[list[Part]], N
         if len(sound) < len(parts):
             _publish(folder, sound)
             published(sound)
-        filling = _Filling(traces, folder, sound)
+        try:
+            filling = _Filling(traces, folder, sound)
+        except (pa.ArrowException, OSError):  # the part that is still filled is damaged, so all of it is made again
+            filling, missing = _Filling(traces, folder, []), list(there)
         for step in missing:
             filling.add(step, there[step])
             if filling.due:
@@ -241,6 +246,11 @@ def _clean(value: Any) -> Any:
     if isinstance(value, float) and value != value:
         return None
     return [_clean(item) for item in value] if isinstance(value, tuple) else value
+
+
+def forget(folder: Path) -> None:
+    """Everything is made again by the next `update_parts`."""
+    (folder / LIST).unlink(missing_ok=True)
 
 
 def _publish(folder: Path, parts: list[Part]) -> None:

@@ -203,7 +203,7 @@ def test_parts_are_filled_and_closed(run: Path, monkeypatch: pytest.MonkeyPatch)
     assert found(TraceIndex(run)) == found(index)
 
 
-@pytest.mark.parametrize("damage", ["list", "parquet gone", "schema", "unfinished"])
+@pytest.mark.parametrize("damage", ["list", "parquet gone", "schema", "unfinished", "groups"])
 def test_a_damaged_index_is_made_again(run: Path, damage: str):
     index = TraceIndex(run)
     index.refresh()
@@ -214,14 +214,28 @@ def test_a_damaged_index_is_made_again(run: Path, damage: str):
         (folder / parts.LIST).write_text('{"schema": 99, "parts": []}')
     elif damage == "unfinished":
         (folder / "00000000-dead.groups.part").write_bytes(b"PAR1 half")
-    else:
+    elif damage == "parquet gone":
         next(folder.glob("*.texts.parquet")).unlink()
+    else:
+        file = next(folder.glob(f"*.{damage}.parquet"))
+        file.write_bytes(bytes(file.stat().st_size))
     fresh = TraceIndex(run)
     fresh.refresh()
     assert len(found(fresh)) == 6
     assert len(found(fresh, text="answer")) == 4 + 1
     index.refresh()
     assert found(index) == found(fresh)
+
+
+def test_a_file_that_is_damaged_while_it_is_open_is_told_and_made_again(run: Path):
+    index = TraceIndex(run)
+    index.refresh()
+    file = next(parts.index_folder(run / "traces").glob("*.texts.parquet"))
+    file.write_bytes(bytes(file.stat().st_size))
+    with pytest.raises(RunError, match="The index is made again from the traces; search again"):
+        found(index, text="answer")
+    index.refresh()
+    assert len(found(index, text="answer")) == 4 + 1
 
 
 def test_damaged_lines_are_left_out_and_told(run: Path):
