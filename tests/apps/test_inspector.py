@@ -458,8 +458,9 @@ def test_a_broken_run_shows_messages_not_exceptions(folder: Path, tmp_path: Path
     made.refresh()
     handlers = Handlers(made)
     assert "1 lines of the traces are damaged" in handlers.status("broken")
-    assert "logged nothing yet" in handlers.curves(["broken"], [], 0, "step")[1]
+    assert "metrics.jsonl:1: this line is no JSON object" in handlers.curves(["broken"], [], 0, "step")[1]
     assert "is no warning" in handlers.warnings(["broken"])
+    assert "this line is no JSON object" in handlers.warnings(["broken"])
     assert handlers.groups("broken", {}).count == 5
     assert "is no evaluation result" in handlers.compare("broken · before", "broken · after")[0].html
     assert (
@@ -468,7 +469,11 @@ def test_a_broken_run_shows_messages_not_exceptions(folder: Path, tmp_path: Path
     )
     where = place(made, 2, "box-1", "broken")
     assert "is not shown: no manifest" in handlers.group("broken", where)[0]
-    assert handlers.reward_set("broken", where).startswith("- {name: format")
+    assert handlers.reward_set("broken", where) == "- {name: iou}\n- {name: format}\n"  # what is usual for a box
+    for odd in ("rewards: 5", "rewards: [1]", "rewards: {default: 5}", "rewards: {box: [3, null]}"):
+        (run / "config.yaml").write_text(odd)
+        assert handlers.reward_set("broken", where) == "- {name: iou}\n- {name: format}\n"
+        assert "<table>" in handlers.rescored("broken", where, "- {name: iou}")
 
 
 def test_an_empty_run_says_what_is_to_come(tmp_path: Path):

@@ -104,7 +104,7 @@ def group_view(
         "media": media,
         "marks": marks,
         "cards": cards,
-        "correct": sum(card.correct for card in cards),
+        "correct": f"{right(row)} right" if math.isfinite(row.accuracy) else "not scored",
         "odd": oddities(row),
         "legend": colouring.legend(colour, largest) if any(card.pieces for card in cards) else None,
         "visits": [
@@ -113,7 +113,7 @@ def group_view(
                 "now": (visit.step, visit.place) == (row.step, row.place),
                 "address": group_address(run.name, visit.step, visit.place) if links else "",
                 "open": f"{visit.step}:{visit.place}",
-                "pass_rate": shown(visit.pass_rate),
+                "right": right(visit),
                 "total": shown(visit.total),
                 "tokens": f"{visit.tokens:.0f}",
                 "reason": visit.reason,
@@ -160,6 +160,11 @@ def oddities(row: GroupRow) -> list[str]:
     if row.contradicts > 0:
         found.append(f"reasoning contradicts answer × {round(row.contradicts * row.size)}")
     return found
+
+
+def right(row: GroupRow) -> str:
+    """How many completions are correct; a dash where none was told right from wrong."""
+    return f"{round(row.pass_rate * row.size)} of {row.size}" if row.size and math.isfinite(row.accuracy) else "–"
 
 
 def shown(value: float | None, signed: bool = False) -> str:

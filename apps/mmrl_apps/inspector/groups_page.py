@@ -13,7 +13,7 @@ from mmrl.traces.query import Find
 from mmrl.traces.rows import GroupRow
 from mmrl.types import Sample
 from mmrl_apps.inspector.address import group_address, number
-from mmrl_apps.inspector.group_page import oddities, shown
+from mmrl_apps.inspector.group_page import oddities, right, shown
 from mmrl_apps.shared.markup import fragment, message
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def _shown(run: OpenRun, row: GroupRow) -> dict[str, Any]:
         "open": f"{row.step}:{row.place}",
         "total": shown(row.total),
         "spread": shown(row.spread),
-        "right": f"{round(row.pass_rate * row.size)} of {row.size}" if row.size else "–",
+        "right": right(row),
         "form": shown(row.form),
         "tokens": f"{row.tokens:.0f}" if row.size else "–",
         "odd": oddities(row),

@@ -22,12 +22,12 @@ class GroupsTab:
         tasks, reasons, parts = handlers.choices(run.value)
         with gr.Row():
             self.text = gr.Textbox(
-                label="Text", placeholder="in a question or a completion", scale=2, min_width=200, elem_id="text"
+                label="Text", placeholder="in a question or a completion", min_width=200, elem_id="text"
             )
             self.odd = gr.Dropdown(
-                choices_or_any(list(ODD)), value="", label="What is odd", min_width=180, elem_id="odd"
+                choices_or_any(list(ODD)), value="", label="What is odd", min_width=260, elem_id="odd"
             )
-            self.sort = gr.Dropdown(list(SORTS), value="newest", label="Sort by", min_width=180, elem_id="sort")
+            self.sort = gr.Dropdown(list(SORTS), value="newest", label="Sort by", min_width=260, elem_id="sort")
             self.task = gr.Dropdown(choices_or_any(tasks), value="", label="Task", min_width=140, elem_id="task")
         with gr.Accordion("More to find by: step, sample, reward, pass rate, length, what was left out", open=False):
             with gr.Row():

@@ -122,6 +122,9 @@ class Handlers:
             return chart, "", where
         if not open_runs:
             return None, message("Choose a run above."), where
+        broken = [why for run in open_runs if (why := runs_page.damage(run))]
+        if broken:
+            return None, message("\n".join(broken), kind="trouble"), where
         if not self.metric_names(runs):
             return (
                 None,
@@ -213,7 +216,7 @@ class Handlers:
                 return ""
             opened = self._inspector.run(run)
             row = opened.index.at(*where)
-            return rescore.own_set(opened, row.task) if row is not None else ""
+            return rescore.own_set(opened, row) if row is not None and row.size else ""
         except MmrlError:
             return ""
 

@@ -12,8 +12,10 @@ import yaml
 from mmrl.data.media_paths import media_paths
 from mmrl.errors import ConfigError, RewardError
 from mmrl.rewards.build import reward_uses
+from mmrl.rewards.catalog import USUAL
 from mmrl.rewards.runtime import RewardScorer
 from mmrl.traces.record import TraceGroup
+from mmrl.traces.rows import GroupRow
 from mmrl.types import Prompt, RewardStatus, RolloutGroup
 from mmrl_apps.inspector.group_page import detail_text, find_group, shown
 from mmrl_apps.shared.markup import fragment
@@ -25,19 +27,18 @@ LONGEST = 20_000  # characters of an edited set
 _NETWORK = ("judge",)  # rewards that call an address: only as the run's own config has them
 
 
-def own_set(run: OpenRun, task: str) -> str:
-    """The run's rewards of a task, as YAML to edit; of a run without config, what the answer's type suggests."""
-    sets = run.config().get("rewards") or {}
-    entries = sets.get(task) or sets.get("default") or [{"name": "format"}]
+def own_set(run: OpenRun, row: GroupRow) -> str:
+    """The rewards of the group's task, as YAML to edit; of a run without config, what is usual for its answer."""
+    sets = run.rewards()
     lean = [
         {
             key: value
             for key, value in entry.items()
             if value not in (None, {}, False, "zero") and key != "timeout_seconds"
         }
-        for entry in entries
-        if isinstance(entry, dict)
+        for entry in _configured(sets.get(row.task)) or _configured(sets.get("default"))
     ]
+    lean = lean or [{"name": USUAL[run.index.group(row).sample.answer.type]}, {"name": "format"}]
     return str(yaml.safe_dump(lean, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110))
 
 
@@ -95,7 +96,7 @@ def _entries(text: str, run: OpenRun) -> list[dict[str, Any]]:
         raise ConfigError(
             "write a list of rewards, one a line, like:\n- {name: iou, weight: 1.0}\n- {name: format, weight: 0.2}"
         )
-    own = [entry for entries in (run.config().get("rewards") or {}).values() for entry in entries or ()]
+    own = [entry for entries in run.rewards().values() for entry in _configured(entries)]
     for entry in found:
         if entry.get("path") is not None and entry["path"] not in [e.get("path") for e in own]:
             raise ConfigError(
@@ -109,6 +110,11 @@ def _entries(text: str, run: OpenRun) -> list[dict[str, Any]]:
                 f"the reward {entry['name']!r} calls an address; here it works as the run's config has it only."
             )
     return [{str(key): value for key, value in entry.items()} for entry in found]
+
+
+def _configured(entries: Any) -> list[dict[str, Any]]:
+    """A set of the run's config; empty where the file, which may be anybody's, holds something else."""
+    return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
 
 
 def _asked(group: TraceGroup) -> RolloutGroup:

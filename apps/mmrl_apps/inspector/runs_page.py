@@ -39,6 +39,16 @@ def rows_of(run: OpenRun) -> Rows:
         return ()
 
 
+def damage(run: OpenRun) -> str:
+    """Why the run's metrics cannot be read; empty where they can, or there are none yet."""
+    path = run.folder / "metrics.jsonl"
+    try:
+        read_metrics(path) if path.is_file() and not rows_of(run) else ()
+    except (OSError, RunError) as error:
+        return str(error)
+    return ""
+
+
 @lru_cache(maxsize=64)
 def _read(path: Path, size: int, changed: int) -> Rows:
     return tuple(read_metrics(path))
@@ -123,12 +133,12 @@ def figure(
     chart.update_xaxes(gridcolor=grid, zerolinecolor=grid)
     chart.update_yaxes(gridcolor=grid, zerolinecolor=grid)
     chart.update_layout(
-        height=_HEIGHT * lines + 130,
-        margin={"l": 50, "r": 16, "t": 50, "b": 80},
+        height=_HEIGHT * lines + 120,
+        margin={"l": 50, "r": 16, "t": 80, "b": 40},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"color": "#808087", "family": "system-ui, sans-serif"},
-        legend={"orientation": "h", "x": 0, "y": 0, "yref": "container", "yanchor": "bottom"},
+        legend={"orientation": "h", "x": 0, "y": 1, "yref": "container", "yanchor": "top"},
         showlegend=True,
         hovermode="closest",
     )
@@ -151,6 +161,7 @@ def warnings_html(runs: Sequence[OpenRun]) -> str:
     found: list[tuple[str, Warned]] = []
     broken: list[str] = []
     for run in runs:
+        broken += [why] if (why := damage(run)) else []
         try:
             found += [(run.name, warning) for warning in read_warnings(run.folder)]
         except RunError as error:
