@@ -13,37 +13,28 @@ metadata.source"), as does a comparison that makes no sense; `has(…)` and `def
 from __future__ import annotations
 
 import ast
-import operator
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from mmrl.errors import ConfigError, nearest
-from mmrl.types import Media, Sample
+from mmrl.curation.pointing import meant, pointed, wrong_syntax
+from mmrl.curation.vocabulary import (
+    ARITHMETIC,
+    COMPARE,
+    CONSTANTS,
+    FIELDS,
+    FUNCTIONS,
+    INSIDE,
+    MISSING,
+    Env,
+    found_in,
+)
+from mmrl.errors import ConfigError
+from mmrl.types import Media
 
-Env = dict[str, Any]
 Evaluate = Callable[[Env], Any]
 
-FIELDS: Mapping[str, str] = {
-    "id": "text",
-    "task": "text",
-    "question": "text",
-    "choices": "option texts",
-    "answer": ".type, .value, .unit, .space",
-    "media": "items with .type, .path (absolute), .paths, .start, .end, .fps, .max_frames",
-    "metadata": "any keys",
-    "right": "text of the right option of a choice, else the answer's value",
-    "images": "number of pictures",
-    "videos": "number of videos",
-    "frames": "number of lists of frames",
-    "words": "words of the question",
-}
-_INSIDE: Mapping[str, tuple[str, ...]] = {
-    "answer": ("type", "value", "unit", "space"),
-    "media": ("type", "path", "paths", "start", "end", "fps", "max_frames"),
-}
-_CONSTANTS = {"true": True, "false": False, "True": True, "False": False}
 _LONGEST = 4000  # characters of an expression
 _DEEPEST = 60  # levels of its tree
 
@@ -54,61 +45,6 @@ class Unfit(Exception):
     def __init__(self, code: int) -> None:
         super().__init__(code)
         self.code = code
-
-
-class _Missing:
-    """What a field is that the row does not have."""
-
-
-_MISSING = _Missing()
-
-
-def _matches(text: str, pattern: re.Pattern[str]) -> bool:
-    return pattern.search(text) is not None
-
-
-def _size(value: Any) -> int:
-    if not isinstance(value, str | list | tuple | dict):
-        raise TypeError("len() of a number")
-    return len(value)
-
-
-# name → (function, least and most arguments)
-FUNCTIONS: Mapping[str, tuple[Callable[..., Any], int, int]] = {
-    "len": (_size, 1, 1),
-    "lower": (lambda text: str.lower(text), 1, 1),
-    "words": (lambda text: len(str.split(text)), 1, 1),
-    "matches": (_matches, 2, 2),
-    "startswith": (lambda text, start: str.startswith(text, start), 2, 2),
-    "endswith": (lambda text, end: str.endswith(text, end), 2, 2),
-    "abs": (abs, 1, 1),
-    "min": (min, 1, 8),
-    "max": (max, 1, 8),
-    "sum": (sum, 1, 1),
-    "round": (round, 1, 2),
-    "any": (any, 1, 1),
-    "all": (all, 1, 1),
-    "has": (lambda value: True, 1, 1),
-    "default": (lambda value, other: value, 2, 2),
-}
-_COMPARE: Mapping[type[ast.cmpop], tuple[str, Callable[[Any, Any], bool]]] = {
-    ast.Eq: ("==", operator.eq),
-    ast.NotEq: ("!=", operator.ne),
-    ast.Lt: ("<", operator.lt),
-    ast.LtE: ("<=", operator.le),
-    ast.Gt: (">", operator.gt),
-    ast.GtE: (">=", operator.ge),
-    ast.In: ("in", lambda a, b: a in b),
-    ast.NotIn: ("not in", lambda a, b: a not in b),
-}
-_ARITHMETIC: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,29 +62,6 @@ def parse_expression(text: str) -> Expression:
     return _Parser(text).parse()
 
 
-def environment(sample: Sample) -> Env:
-    """What the names of an expression stand for."""
-    kinds = [item.type for item in sample.media]
-    answer = sample.answer
-    right = answer.value
-    if answer.type == "choice" and sample.choices:
-        right = sample.choices[ord(answer.value) - ord("A")]
-    return {
-        "id": sample.id,
-        "task": sample.task,
-        "question": sample.question,
-        "choices": sample.choices,
-        "answer": {"type": answer.type, "value": answer.value, "unit": answer.unit, "space": answer.space},
-        "media": sample.media,
-        "metadata": sample.metadata,
-        "right": right,
-        "images": kinds.count("image"),
-        "videos": kinds.count("video"),
-        "frames": kinds.count("frames"),
-        "words": len(sample.question.split()),
-    }
-
-
 class _Parser:
     def __init__(self, text: str) -> None:
         self._text = text
@@ -164,14 +77,14 @@ class _Parser:
         try:
             tree = ast.parse(self._text, mode="eval").body
         except SyntaxError as error:
-            self._fail_syntax(error)
+            raise wrong_syntax(self._text, error) from None
         except (ValueError, RecursionError, MemoryError) as error:
             raise ConfigError(f"the filter expression cannot be read: {error}") from None
         made = self._node(tree, 0)
 
         def evaluate(env: Env) -> bool:
             value = made(env)
-            if value is _MISSING:
+            if value is MISSING:
                 raise Unfit(last)
             if not isinstance(value, bool):
                 raise ConfigError(
@@ -232,12 +145,12 @@ class _Parser:
             if name in FIELDS:
                 self._fields.append(name)
             return lambda env: env[name]
-        if name in _CONSTANTS:
-            constant = _CONSTANTS[name]
+        if name in CONSTANTS:
+            constant = CONSTANTS[name]
             return lambda env: constant
         if name == "null":
             self._fail(node, "there is no null: a field that is null does not exist; write not has(…)")
-        self._fail(node, f"unknown field {name!r}.{_meant(name, [*self._locals, *FIELDS])} Known: {', '.join(FIELDS)}")
+        self._fail(node, f"unknown field {name!r}.{meant(name, [*self._locals, *FIELDS])} Known: {', '.join(FIELDS)}")
 
     def _inside(self, node: ast.Attribute | ast.Subscript, depth: int) -> Evaluate:
         outer = self._node(node.value, depth + 1)
@@ -245,9 +158,9 @@ class _Parser:
             key: Any = node.attr
             root = node.value.id if isinstance(node.value, ast.Name) else None
             item = isinstance(node.value, ast.Subscript) and _dotted(node.value.value) == "media"
-            known = _INSIDE["answer"] if root == "answer" else _INSIDE["media"] if item else None
+            known = INSIDE["answer"] if root == "answer" else INSIDE["media"] if item else None
             if known is not None and key not in known:
-                self._fail(node, f"{_dotted(node.value)} has no {key!r}.{_meant(key, known)} Known: {', '.join(known)}",
+                self._fail(node, f"{_dotted(node.value)} has no {key!r}.{meant(key, known)} Known: {', '.join(known)}",
                            column=node.end_col_offset - len(key) if node.end_col_offset else None)  # fmt: skip
             if root is not None and root in FIELDS and root not in ("answer", "metadata", *self._locals):
                 way = f"write {key}({root})" if key in FUNCTIONS else f"{root} is {FIELDS[root]}"
@@ -261,20 +174,20 @@ class _Parser:
 
         def value(env: Env) -> Any:
             container = outer(env)
-            if container is _MISSING:
-                return _MISSING
+            if container is MISSING:
+                return MISSING
             place = get(env)
             if isinstance(container, Mapping):
-                found = container.get(place, _MISSING)
+                found = container.get(place, MISSING)
             elif isinstance(place, str):
-                readable = isinstance(container, Media) and place in _INSIDE["media"]
-                found = getattr(container, place) if readable else _MISSING
+                readable = isinstance(container, Media) and place in INSIDE["media"]
+                found = getattr(container, place) if readable else MISSING
             else:
                 try:
                     found = container[place]
                 except IndexError:
-                    return _MISSING
-            return _MISSING if found is None else found
+                    return MISSING
+            return MISSING if found is None else found
 
         return self._guarded(node, value)
 
@@ -291,9 +204,9 @@ class _Parser:
         values = [self._present(value, depth) for value in (node.left, *node.comparators)]
         tests = []
         for op in node.ops:
-            if type(op) not in _COMPARE:
+            if type(op) not in COMPARE:
                 self._fail(node, "`is` is not part of the language; write == or !=")
-            tests.append(_COMPARE[type(op)][1])
+            tests.append(COMPARE[type(op)][1])
 
         def value(env: Env) -> bool:
             left = values[0](env)
@@ -307,9 +220,9 @@ class _Parser:
         return self._guarded(node, value)
 
     def _arithmetic(self, node: ast.BinOp, depth: int) -> Evaluate:
-        if type(node.op) not in _ARITHMETIC:
+        if type(node.op) not in ARITHMETIC:
             self._fail(node, "this operator is not part of the language; there are + - * / // % and `and`, `or`, `not`")
-        work = _ARITHMETIC[type(node.op)]
+        work = ARITHMETIC[type(node.op)]
         left, right = self._present(node.left, depth), self._present(node.right, depth)
 
         def value(env: Env) -> Any:
@@ -327,20 +240,20 @@ class _Parser:
             self._fail(node, f"methods cannot be called{way}")
         name = node.func.id
         if name not in FUNCTIONS:
-            self._fail(node, f"unknown function {name!r}.{_meant(name, FUNCTIONS)} Known: {', '.join(FUNCTIONS)}")
+            self._fail(node, f"unknown function {name!r}.{meant(name, FUNCTIONS)} Known: {', '.join(FUNCTIONS)}")
         work, least, most = FUNCTIONS[name]
         if node.keywords or not least <= len(node.args) <= most:
             self._fail(node, f"{name} takes {least if least == most else f'{least} to {most}'} argument(s)")
         if name in ("has", "default"):
             first = self._node(node.args[0], depth + 1)
             if name == "has":
-                return lambda env: first(env) is not _MISSING
+                return lambda env: first(env) is not MISSING
             other = self._present(node.args[1], depth)
-            return lambda env: other(env) if (found := first(env)) is _MISSING else found
+            return lambda env: other(env) if (found := first(env)) is MISSING else found
         arguments = [self._present(argument, depth) for argument in node.args]
         if name == "matches":
             pattern = self._pattern(node.args[1])
-            return self._guarded(node, lambda env: _matches(arguments[0](env), pattern))
+            return self._guarded(node, lambda env: found_in(arguments[0](env), pattern))
         return self._guarded(node, lambda env: work(*[argument(env) for argument in arguments]))
 
     def _pattern(self, node: ast.expr) -> re.Pattern[str]:
@@ -396,7 +309,7 @@ class _Parser:
 
         def value(env: Env) -> Any:
             found = made(env)
-            if found is _MISSING:
+            if found is MISSING:
                 raise Unfit(code)
             return found
 
@@ -423,20 +336,7 @@ class _Parser:
         return " ".join(text.split())
 
     def _fail(self, node: ast.expr, why: str, *, column: int | None = None) -> NoReturn:
-        raise ConfigError(_pointed(self._text, node.lineno, (node.col_offset if column is None else column) + 1, why))
-
-    def _fail_syntax(self, error: SyntaxError) -> NoReturn:
-        why = f"{error.msg}"
-        for wrong, right in (("&&", "and"), ("||", "or"), ("===", "==")):
-            if wrong in self._text:
-                why = f"{wrong} is not part of the language; write {right}"
-        if re.search(r"(?<![=!<>])=(?!=)", self._text):
-            why = "= is not part of the language; write == to compare"
-        line = min(error.lineno or 1, self._text.count("\n") + 1)
-        column = error.offset or 1
-        if line != error.lineno or not error.offset or not error.text or not error.text[column - 1 :].strip():
-            line, column = self._text.count("\n") + 1, len(self._text.split("\n")[-1]) + 1  # it ends too early
-        raise ConfigError(_pointed(self._text, line, column, why)) from None
+        raise pointed(self._text, node.lineno, (node.col_offset if column is None else column) + 1, why)
 
 
 def _dotted(node: ast.expr) -> str:
@@ -456,14 +356,3 @@ def _dotted(node: ast.expr) -> str:
 def _plain(value: Any) -> Any:
     """Tuples compare like the lists they are in JSON."""
     return [_plain(item) for item in value] if isinstance(value, tuple | list) else value
-
-
-def _meant(word: str, known: Any) -> str:
-    guess = nearest(word, list(known))
-    return f" Did you mean {guess!r}?" if guess else ""
-
-
-def _pointed(text: str, line: int, column: int, why: str) -> str:
-    shown = text.split("\n")[line - 1] if text else ""
-    where = f"column {column}" if "\n" not in text else f"line {line}, column {column}"
-    return f"filter expression, {where}: {why}\n  {shown}\n  {' ' * (column - 1)}^"

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from mmrl.curation.expression import Expression, Unfit, environment, parse_expression
+from mmrl.curation.expression import Expression, Unfit, parse_expression
 from mmrl.curation.report import Report
 from mmrl.curation.scan import Extracted, Scan, scan
 from mmrl.curation.shards import read_rows
 from mmrl.curation.transfer import Verdict, transfer, verdict_of
+from mmrl.curation.vocabulary import environment
 from mmrl.curation.workers import available_cores
 from mmrl.errors import ConfigError, nearest
 from mmrl.progress import Progress, SilentProgress

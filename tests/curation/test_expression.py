@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmrl.curation.expression import Unfit, environment, parse_expression
+from mmrl.curation.expression import Unfit, parse_expression
+from mmrl.curation.vocabulary import environment
 from mmrl.errors import ConfigError
 from mmrl.types import Answer, Media, Sample
 
