@@ -34,6 +34,7 @@ RANKS = {
     "backend": 4,
     "training": 5,
     "evaluation": 5,
+    "doctor": 6,
     "report": 6,
     "config": 6,
     "build": 7,

@@ -17,6 +17,7 @@ import typer
 from mmrl import __version__
 from mmrl.cli import app as app_pages
 from mmrl.cli import config, data, explain, export, generate, model, rewards, run, score, serve, sft, train
+from mmrl.cli.doctor import doctor
 from mmrl.cli.eval import evaluate
 from mmrl.cli.list import list_names
 from mmrl.cli.outcome import finish
@@ -30,6 +31,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "score": score.score,
     "export": export.export,
     "serve": serve.serve,
+    "doctor": doctor,
     "list": list_names,
     "explain": explain.explain,
 }
