@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from mmrl.backend.deepspeed_backend import DeepSpeedBackend
     from mmrl.backend.torch_backend import TorchBackend
     from mmrl.evaluation.result import EvaluationResult, EvaluationSettings
+    from mmrl.data.fetched import Fetched
+    from mmrl.evaluation.evaluate import Likelihoods, OnScored
     from mmrl.policy.load import LoadedModel
     from mmrl.policy.render import Renderer
     from mmrl.ranks import Ranks
@@ -109,6 +111,29 @@ def build_renderer(config: Config, model: LoadedModel, *, run_dir: Path | None =
 
 def build_engine(config: Config, model: LoadedModel, *, rests: bool = True) -> RolloutEngine:
     """The engine `rollout.engine` names, sampling from this very model or, vLLM, from a copy of its weights.
+
+def fetch_addresses(config: Config, samples: Sequence[Sample], *, record: Path, progress: Progress) -> Fetched:
+    """The files of the samples' media that are addresses, as `data.urls` allows. `record`: what the run fetched."""
+    from mmrl.data.fetch import Fetcher, FetchLimits
+    from mmrl.data.fetched import MediaCache, fetch_media
+
+    urls = config.data.urls
+    limits = FetchLimits(
+        hosts=urls.hosts,
+        max_bytes=int(urls.max_mib * 2**20),
+        deadline_seconds=urls.deadline_seconds,
+        max_redirects=urls.max_redirects,
+        attempts=urls.attempts,
+    )
+    return fetch_media(
+        samples,
+        fetcher=Fetcher(limits),
+        cache=MediaCache(Path(urls.folder)),
+        record=record,
+        at_once=urls.at_once,
+        progress=progress,
+    )
+
 
     `rests`: it can give the GPU back between uses, which a process that holds several vLLMs must do without. To be
     closed after use (`close_engine`). Raises ConfigError where vLLM is wanted and not installed.

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mmrl.cli import data_check, data_choose, data_clean, data_divide, data_look
+from mmrl.cli import data_check, data_choose, data_clean, data_divide, data_fetch, data_look
 from mmrl.cli.data_options import DryRun, shown, tell
 from mmrl.cli.options import Quiet
 
@@ -28,6 +28,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "select": data_choose.select,
     "split": data_divide.split,
     "mix": data_divide.mix,
+    "fetch": data_fetch.fetch,
 }
 
 

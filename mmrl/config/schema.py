@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from mmrl.data.address import HOST
+
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -90,11 +92,35 @@ class VideoConfig(Section):
         return self
 
 
+class UrlsConfig(Section):
+    """Pictures and clips that manifests name by http or https address (docs/media.md). Off unless allowed."""
+
+    allow: bool = Field(False, description="fetch them before the run; false: a manifest that names one is refused")
+    hosts: tuple[Annotated[str, Field(pattern=HOST.pattern)], ...] = Field(
+        (), description="that may be asked, also where redirects lead: images.org, *.images.org, images.org:8080, *"
+    )
+    folder: str = Field("fetched", description="what was fetched, by content; runs share it")
+    max_mib: Annotated[float, Field(gt=0)] = Field(64.0, description="largest file")
+    deadline_seconds: Annotated[float, Field(gt=0)] = Field(
+        60.0, description="most for one file, from looking up the name to the last byte"
+    )
+    max_redirects: Annotated[int, Field(ge=0, le=20)] = 5
+    attempts: Annotated[int, Field(ge=1, le=10)] = Field(3, description="where the trouble may be a passing one")
+    at_once: Annotated[int, Field(ge=1, le=64)] = Field(8, description="files fetched at a time")
+
+    @model_validator(mode="after")
+    def _hosts_are_named(self) -> UrlsConfig:
+        if self.allow and not self.hosts:
+            raise ValueError("data.urls.allow needs data.urls.hosts: whose files may be fetched, [images.org]")
+        return self
+
+
 class DataConfig(Section):
     recipe: str | None = Field(None, description="a data recipe (YAML) that `mmrl run` builds into the run folder")
     train: str | None = Field(None, description="instead of recipe: manifest to train on")
     validation: str | None = Field(None, description="manifest to evaluate on during training")
     test: str | None = Field(None, description="manifest to evaluate on before and after")
+    urls: UrlsConfig = UrlsConfig()
 
     @model_validator(mode="after")
     def _some_source(self) -> DataConfig:
@@ -102,6 +128,8 @@ class DataConfig(Section):
             raise ValueError("give either data.recipe (built by the run) or data.train (a manifest)")
         if self.recipe is not None and (self.train or self.validation or self.test):
             raise ValueError("data.recipe makes the manifests; remove data.train, data.validation and data.test")
+        if self.recipe is not None and self.urls.allow:
+            raise ValueError("data.urls serves manifests; a recipe reads files: fetch them first, or remove data.urls")
         return self
 
 

@@ -53,12 +53,13 @@ class ManifestReport:
             raise DataError(_listing(self.path, self.problems))
 
 
-def read_manifest(path: str | os.PathLike[str]) -> list[Sample]:
+def read_manifest(path: str | os.PathLike[str], *, addresses: bool = False) -> list[Sample]:
     """All samples of a manifest, media paths absolute. Opens no media file: a missing one is found when it is decoded.
 
-    A manifest with any defect raises one DataError that lists the first ten.
+    A manifest with any defect raises one DataError that lists the first ten. `addresses`: media may be addresses on the
+    web, to be fetched before the samples are used (`fetched.py`).
     """
-    report = validate_manifest(path)
+    report = validate_manifest(path, addresses=addresses)
     report.raise_for_problems()
     return list(report.samples)
 
@@ -90,8 +91,8 @@ def write_manifest(path: str | os.PathLike[str], samples: Iterable[Sample]) -> N
     write_atomically(target, "".join(lines).encode("utf-8"))
 
 
-def validate_manifest(path: str | os.PathLike[str]) -> ManifestReport:
-    """Every defect of a manifest, and its sound samples. Opens no media file."""
+def validate_manifest(path: str | os.PathLike[str], *, addresses: bool = False) -> ManifestReport:
+    """Every defect of a manifest, and its sound samples. Opens no media file. `addresses`: as `read_manifest`."""
     target = Path(path)
     root = Path(os.path.abspath(path)).parent
     problems: list[Problem] = []
@@ -104,7 +105,7 @@ def validate_manifest(path: str | os.PathLike[str]) -> ManifestReport:
         if isinstance(row, DataError):
             problems.append(Problem(where=where, sample_id=None, message=str(row)))
             continue
-        sample, defects = examine_row(row, root=root)
+        sample, defects = examine_row(row, root=root, addresses=addresses)
         id_ = row.get("id") if isinstance(row, dict) else None
         id_ = id_ if isinstance(id_, str) else None
         if id_:

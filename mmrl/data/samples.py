@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
+from mmrl.data.address import is_web_address
 from mmrl.data.answers import LETTERS, answer_row, examine_answer
 from mmrl.data.fields import Defects, as_count, as_list, as_number, as_object, as_text, check_keys, one_of
 from mmrl.errors import DataError
@@ -36,8 +37,10 @@ def parse_sample(row: Any, *, where: str, root: Path) -> Sample:
     return sample
 
 
-def examine_row(row: Any, *, root: Path) -> tuple[Sample | None, list[str]]:
-    """The sample, or None and everything that is wrong with the row."""
+def examine_row(row: Any, *, root: Path, addresses: bool = False) -> tuple[Sample | None, list[str]]:
+    """The sample, or None and everything that is wrong with the row. `addresses`: media may be http and https
+    addresses, which stay as they are.
+    """
     defects = Defects()
     if isinstance(row, list):
         return None, ["the line is a list. A manifest has one object per line; unpack it: jq -c '.[]' old > new.jsonl"]
@@ -46,7 +49,7 @@ def examine_row(row: Any, *, root: Path) -> tuple[Sample | None, list[str]]:
         return None, defects.found
     check_keys(fields, KEYS, "", defects)
     texts = {key: _required(fields, key, defects) for key in ("id", "task", "question")}
-    media = _media_list(fields.get("media"), root, defects)
+    media = _media_list(fields.get("media"), root, defects, addresses)
     choices = defects.catch(_choices, fields.get("choices"))
     metadata = defects.catch(as_object, {} if fields.get("metadata") is None else fields["metadata"], "metadata")
     answer = _answer(fields, choices or (), defects)
@@ -135,16 +138,16 @@ def _choices(value: Any) -> tuple[str, ...]:
     return texts
 
 
-def _media_list(value: Any, root: Path, defects: Defects) -> tuple[Media, ...] | None:
+def _media_list(value: Any, root: Path, defects: Defects, addresses: bool) -> tuple[Media, ...] | None:
     items = defects.catch(as_list, [] if value is None else value, "media")
     if items is None:
         return None
-    made = [_media(item, f"media[{index}]", root, defects) for index, item in enumerate(items)]
+    made = [_media(item, f"media[{index}]", root, defects, addresses) for index, item in enumerate(items)]
     kept = tuple(item for item in made if item is not None)
     return kept if len(kept) == len(made) else None
 
 
-def _media(value: Any, name: str, root: Path, defects: Defects) -> Media | None:
+def _media(value: Any, name: str, root: Path, defects: Defects, addresses: bool) -> Media | None:
     before = len(defects.found)
     fields = defects.catch(as_object, value, name)
     type_ = defects.catch(one_of, fields.get("type"), f"{name}.type", "media type", MEDIA_KEYS) if fields else None
@@ -158,11 +161,12 @@ def _media(value: Any, name: str, root: Path, defects: Defects) -> Media | None:
         if not listed and len(defects.found) == before:
             defects.found.append(f"{name}.paths is an empty list; name one file per frame, in order of time")
         paths = tuple(
-            defects.catch(_path, item, f"{name}.paths[{index}]", root) or "" for index, item in enumerate(listed)
+            defects.catch(_path, item, f"{name}.paths[{index}]", root, addresses) or ""
+            for index, item in enumerate(listed)
         )
         path = None
     else:
-        path, paths = defects.catch(_path, fields.get("path"), f"{name}.path", root), ()
+        path, paths = defects.catch(_path, fields.get("path"), f"{name}.path", root, addresses), ()
     numbers = {
         "start": _optional(fields, "start", name, defects, as_number, at_least=0),
         "end": _optional(fields, "end", name, defects, as_number, above=0),
@@ -183,10 +187,15 @@ def _optional(fields: Mapping[str, Any], key: str, name: str, defects: Defects, 
     return None if fields.get(key) is None else defects.catch(read, fields[key], f"{name}.{key}", **bounds)
 
 
-def _path(value: Any, name: str, root: Path) -> str:
+def _path(value: Any, name: str, root: Path, addresses: bool) -> str:
     text = as_text(value, name)
+    if addresses and is_web_address(text):
+        return text
     if _ADDRESS.match(text):
-        raise DataError(f"{name} {text[:60]!r} is an address; mmrl reads files: fetch it and give the file's path")
+        raise DataError(
+            f"{name} {text[:60]!r} is an address; mmrl reads files: fetch it and give the file's path (for pictures "
+            f"and clips on the web: `mmrl data fetch`, or data.urls in a run's config)"
+        )
     if "\0" in text:
         raise DataError(f"{name} holds a null character, which no file name can; correct the path")
     if "\\" in text and os.sep == "/":

@@ -26,6 +26,7 @@ FREE = (
     ("backend", "hung_after_seconds"),
     *(("backend", key) for key in ("type", "zero_stage", "offload_optimizer", "offload_weights", "nvme_folder")),
     ("run", "folder"),
+    ("data", "urls"),
     ("train", "steps"),
     ("train", "checkpoint_every"),
     ("train", "keep_checkpoints"),

@@ -29,6 +29,7 @@ from mmrl.ranks import ALONE, Ranks, launched, leave
 from mmrl.types import Sample
 
 if TYPE_CHECKING:
+    from mmrl.data.fetched import Fetched
     from mmrl.policy.load import LoadedModel
 
 
@@ -121,13 +122,52 @@ def prepare_data(config: Config, run_dir: Path, progress: Progress, ranks: Ranks
     else:
         paths = {name: path for name in ("train", "validation", "test") if (path := getattr(data, name)) is not None}
     ranks.first_does(lambda: check_same_data(run_dir, paths))
+    urls = data.urls.allow
     splits = Splits(
-        **{name: read_manifest(paths[name]) if name in paths else [] for name in ("train", "validation", "test")},
+        **{
+            name: read_manifest(paths[name], addresses=urls) if name in paths else []
+            for name in ("train", "validation", "test")
+        },
         manifests=paths,
     )
+    if urls:
+        splits = _with_files(config, run_dir, splits, progress, ranks)
     counts = ", ".join(f"{len(getattr(splits, n))} {n}" for n in ("train", "validation", "test"))
     progress.note(f"data: {counts}")
     return splits
+
+
+def _with_files(config: Config, run_dir: Path, splits: Splits, progress: Progress, ranks: Ranks) -> Splits:
+    """The splits with files in place of web addresses; manifests of those that could be had lie in `fetched/`.
+
+    Samples without their files stay in the splits, quarantined, so that they are dropped and counted where others are.
+    """
+    from mmrl.data.fetched import RECORD, on_disk, with_files
+    from mmrl.data.manifest import write_manifest
+    from mmrl.data.quarantine import Quarantine
+
+    names = [name for name in ("train", "validation", "test") if name in splits.manifests]
+    everything = [sample for name in names for sample in getattr(splits, name)]
+    if all(map(on_disk, everything)):
+        return splits
+
+    def fetch() -> Fetched:
+        with timed(run_dir, "fetch"):
+            return build.fetch_addresses(config, everything, record=run_dir / RECORD, progress=progress)
+
+    fetched = ranks.first_does(fetch)
+    progress.note(fetched.in_words())
+    quarantine = Quarantine(run_dir / "quarantine.jsonl") if ranks.first else None
+    found = {name: with_files(getattr(splits, name), fetched, quarantine) for name in names}
+    folder = run_dir / "fetched"
+
+    def write() -> None:
+        folder.mkdir(exist_ok=True)
+        for name in names:
+            write_manifest(folder / f"{name}.jsonl", filter(on_disk, found[name]))
+
+    ranks.first_does(write)
+    return replace(splits, **found, manifests={name: str(folder / f"{name}.jsonl") for name in names})
 
 
 def prepare_model(config: Config, run_dir: Path) -> str:
@@ -254,7 +294,12 @@ def _train(config: Config, run_dir: Path, start_model: str, splits: Splits, stag
         start = 0
         if found:
             start = load_trainer_state(
-                found, backend=trainer.backend, sampler=trainer.sampler, memory=trainer.memory, ranks=ranks
+                found,
+                backend=trainer.backend,
+                sampler=trainer.sampler,
+                memory=trainer.memory,
+                in_flight=trainer.in_flight,
+                ranks=ranks,
             )
         try:
             done = train(trainer, start=start)

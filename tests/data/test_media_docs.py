@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mmrl.data import images, video_info
+from mmrl.data import fetch, images, video_info
 from mmrl.data.images import MAX_PIXELS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "media.md").read_text()
 
 
 def test_every_reason_is_on_the_page() -> None:
-    for reason, advice in (*images.REASONS.items(), *video_info.REASONS.items()):
+    for reason, advice in (*images.REASONS.items(), *video_info.REASONS.items(), *fetch.REASONS.items()):
         assert f"| `{reason}` | {advice} |" in PAGE
 
 
