@@ -5,7 +5,8 @@ Heavy imports happen inside the functions, so that reading a config or listing c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
     from mmrl.algorithms.algorithm import Algorithm
     from mmrl.backend.deepspeed_backend import DeepSpeedBackend
     from mmrl.backend.torch_backend import TorchBackend
-    from mmrl.evaluation.result import EvaluationResult, EvaluationSettings
     from mmrl.data.fetched import Fetched
     from mmrl.evaluation.evaluate import Likelihoods, OnScored
+    from mmrl.evaluation.result import EvaluationResult, EvaluationSettings
     from mmrl.policy.load import LoadedModel
     from mmrl.policy.render import Renderer
     from mmrl.ranks import Ranks
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from mmrl.rollout.engine import RolloutEngine, Sampling
     from mmrl.rollout.vllm_sampler import VllmSettings
     from mmrl.training.loop import Trainer
+    from mmrl.training.mismatch import Correction
+    from mmrl.training.parity import ParityGate
     from mmrl.training.sft import ColdStartSettings
     from mmrl.training.tracking import Tracker
 
@@ -109,9 +112,6 @@ def build_renderer(config: Config, model: LoadedModel, *, run_dir: Path | None =
     )
 
 
-def build_engine(config: Config, model: LoadedModel, *, rests: bool = True) -> RolloutEngine:
-    """The engine `rollout.engine` names, sampling from this very model or, vLLM, from a copy of its weights.
-
 def fetch_addresses(config: Config, samples: Sequence[Sample], *, record: Path, progress: Progress) -> Fetched:
     """The files of the samples' media that are addresses, as `data.urls` allows. `record`: what the run fetched."""
     from mmrl.data.fetch import Fetcher, FetchLimits
@@ -134,6 +134,9 @@ def fetch_addresses(config: Config, samples: Sequence[Sample], *, record: Path, 
         progress=progress,
     )
 
+
+def build_engine(config: Config, model: LoadedModel, *, rests: bool = True) -> RolloutEngine:
+    """The engine `rollout.engine` names, sampling from this very model or, vLLM, from a copy of its weights.
 
     `rests`: it can give the GPU back between uses, which a process that holds several vLLMs must do without. To be
     closed after use (`close_engine`). Raises ConfigError where vLLM is wanted and not installed.
@@ -337,6 +340,33 @@ def build_sampling(config: Config) -> Sampling:
     )
 
 
+def build_correction(config: Config) -> Correction | None:
+    """What `rollout.correction` says; None where nothing is corrected."""
+    from mmrl.training.mismatch import Masked, Truncated
+
+    correction = config.rollout.correction
+    own_module = config.rollout.engine == "transformers"  # the policy that is trained, in step with it
+    if correction.kind == "none" or (correction.kind == "auto" and own_module):
+        return None
+    if correction.kind == "masked":
+        return Masked(floor=correction.floor, cap=correction.cap)
+    return Truncated(cap=correction.cap)
+
+
+def build_gate(config: Config, samples: Sequence[Sample]) -> ParityGate | None:
+    """What is asked of the engine before the first step; None where it is the trained policy itself."""
+    from mmrl.training.parity import ParityGate
+
+    rollout, backend = config.rollout, config.backend
+    threshold = rollout.parity_threshold
+    if threshold is None:
+        narrow = "bfloat16" in (backend.dtype, rollout.vllm.dtype) or config.model.four_bit
+        threshold = 0.05 if narrow else 0.001
+    if rollout.engine == "transformers" or math.isinf(threshold):
+        return None
+    return ParityGate(engine=rollout.engine, samples=samples, sampling=build_sampling(config), threshold=threshold)
+
+
 def cold_start_settings(config: Config) -> ColdStartSettings:
     """What `sft` says, for the cold start."""
     from mmrl.training.sft import ColdStartSettings
@@ -349,11 +379,12 @@ def cold_start_settings(config: Config) -> ColdStartSettings:
         thoughts=config.sft.thoughts,
         mode=config.prompt.mode,
         seed=config.run.seed,
+        preference_beta=None if config.sft.preference is None else config.sft.preference.beta,
     )
 
 
 def evaluation_settings(config: Config, *, sampled: bool = True) -> EvaluationSettings:
-    """What `evaluation` says; without the sampled pass for the quick look during training."""
+    """What `evaluation` says; greedy answers alone, without the sampled pass, for the quick look during training."""
     from mmrl.evaluation.result import EvaluationSettings
 
     evaluation = config.evaluation
@@ -361,8 +392,13 @@ def evaluation_settings(config: Config, *, sampled: bool = True) -> EvaluationSe
         samples_per_prompt=evaluation.samples_per_prompt if sampled else 0,
         ks=evaluation.ks if sampled else (),
         max_tokens=config.rollout.max_tokens,
+        decoding=evaluation.decoding if sampled else "greedy",
         temperature=evaluation.temperature,
+        top_p=evaluation.top_p,
+        top_k=evaluation.top_k,
         stop=config.rollout.stop,
+        seeds=evaluation.seeds if sampled else 1,
+        slice_by=evaluation.slice_by,
         batch_prompts=evaluation.batch_prompts,
         seed=config.run.seed,
     )
@@ -396,12 +432,14 @@ def evaluate_with(
     sampled: bool,
     progress: Progress,
     ranks: Ranks | None = None,
+    likelihoods: Likelihoods | None = None,
+    on_scored: OnScored = lambda groups, dropped: None,
+    facts: Mapping[str, Any] | None = None,
 ) -> EvaluationResult:
     """The evaluation of the weights that an engine samples from. Several ranks share the samples."""
-    from mmrl.evaluation.evaluate import evaluate
+    from mmrl.evaluation.evaluate import evaluate, tagged_answer
     from mmrl.policy.forms import FORMS
     from mmrl.ranks import ALONE
-    from mmrl.rewards.answer import find_answer
 
     tag = FORMS[config.prompt.mode].answer_tag
     return evaluate(
@@ -411,7 +449,11 @@ def evaluate_with(
         engine=engine,
         scorer=scorer,
         settings=evaluation_settings(config, sampled=sampled),
-        answer_of=lambda text: find_answer(text, tag).valid,
+        answer_of=lambda text: tagged_answer(text, tag),
+        answer_tag=tag,
+        likelihoods=likelihoods,
+        on_scored=on_scored,
+        facts=facts,
         progress=progress,
         ranks=ranks or ALONE,
     )
@@ -433,6 +475,7 @@ def build_trainer(
     from mmrl.algorithms.memory import Memory
     from mmrl.backend.torch_backend import TorchBackend
     from mmrl.curriculum.build import build_sampler
+    from mmrl.evaluation.summary import evaluation_metrics
     from mmrl.policy.forms import target_text
     from mmrl.policy.masking import black_patch, blackened
     from mmrl.progress import SilentProgress
@@ -454,6 +497,12 @@ def build_trainer(
         best=None if best is None else best.metric,
         best_is="highest" if best is None else best.best,
     )
+    correction = build_correction(config)
+    if correction is not None and algorithm.couplings:
+        progress.note(
+            f"rollout.correction weighs the surrogate's tokens; the losses of algorithm {algorithm.name} that compare "
+            "rollouts (couplings) are not corrected"
+        )
     add_configured_adapters(config, model)
     engine = build_engine(config, model)
     backend = build_backend(
@@ -482,7 +531,7 @@ def build_trainer(
                 progress=SilentProgress(),
                 ranks=ranks,
             )
-        return {f"eval/{task}_accuracy": summary.accuracy.value for task, summary in result.tasks.items()}
+        return evaluation_metrics(result)
 
     def decode(token_ids: Sequence[int]) -> str:
         tokenizer = model.processor.tokenizer
@@ -511,6 +560,7 @@ def build_trainer(
             keep_checkpoints=keep,
             checkpoints_beside=settings.checkpoints_beside,
             evaluate_every=config.evaluation.every if validation else 0,
+            ahead=config.rollout.ahead,
             stop_after_skipped=settings.stop_after_skipped,
             silent_after=config.backend.silent_after_seconds,
             hung_after=config.backend.hung_after_seconds,
@@ -523,6 +573,8 @@ def build_trainer(
         scorer=scorer,
         backend=backend,
         sampling_within=sampling_within,
+        correction=correction,
+        gate=build_gate(config, train),
         ranks=together,
         decode=decode,
         author=Author(write=write, encode=encode),

@@ -5,6 +5,7 @@
     ranks.most([3, 1])               # the largest of each, over all ranks
     ranks.gather(value)              # everybody's value, in the order of ranks
     ranks.first_does(work)           # on the first rank only; its error is everybody's
+    ranks.apart()                    # the same ranks in a group of their own, for a thread beside this one
 
 Every rank must call these in the same order: each is a meeting. What all ranks compute alike from values that were
 gathered needs no further word: who is asked, what is dropped, what credit is given.
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -37,6 +38,7 @@ class Ranks:
     rank: int = 0  # 0 … count − 1 of all machines
     count: int = 1
     local: int = 0  # number on its own machine: which of its GPUs it uses
+    group: Any = None  # torch's process group in which they meet; None: the default one
 
     @property
     def first(self) -> bool:
@@ -56,7 +58,7 @@ class Ranks:
 
         own = share.detach()
         total = own.clone()
-        dist.all_reduce(total)
+        dist.all_reduce(total, group=self.group)
         return share + (total - own) if share.requires_grad else total
 
     def most(self, values: Sequence[float]) -> list[float]:
@@ -67,7 +69,7 @@ class Ranks:
         import torch.distributed as dist
 
         found = torch.tensor(values, dtype=torch.float64)
-        dist.all_reduce(found, op=dist.ReduceOp.MAX)
+        dist.all_reduce(found, op=dist.ReduceOp.MAX, group=self.group)
         largest: list[float] = found.tolist()
         return largest
 
@@ -78,7 +80,7 @@ class Ranks:
         import torch.distributed as dist
 
         found: list[Any] = [None] * self.count
-        dist.all_gather_object(found, value)
+        dist.all_gather_object(found, value, group=self.group)
         return found
 
     def share(self, things: Sequence[T]) -> list[T]:
@@ -113,12 +115,23 @@ class Ranks:
 
         if self.rank == origin:
             assert tensor is not None
-            dist.send(tensor.contiguous(), target)
+            dist.send(tensor.contiguous(), target, group=self.group)
         elif self.rank == target:
             arrived = torch.empty(tuple(shape), dtype=dtype)
-            dist.recv(arrived, origin)
+            dist.recv(arrived, origin, group=self.group)
             return arrived
         return None
+
+    def apart(self) -> Ranks:
+        """The same ranks, in a group of their own of values on the CPU: for a thread that meets them beside this one.
+
+        What two threads say in one group would mix. All ranks must call it, in the same order.
+        """
+        if not self.several:
+            return self
+        import torch.distributed as dist
+
+        return replace(self, group=dist.new_group(backend="gloo", timeout=PATIENCE))
 
 
 ALONE = Ranks()

@@ -217,6 +217,21 @@ def rollouts_can_be_shared(rollout: RolloutConfig, train: TrainConfig) -> Iterat
             yield ("rollout", "group_size"), f"{text} of a prompt; it is their mean"
 
 
+def rollouts_can_be_ahead(rollout: RolloutConfig) -> Iterator[Mistake]:
+    if not rollout.ahead:
+        return
+    if rollout.engine != "vllm_server":
+        why = {
+            "transformers": "samples from the very weights that are being trained",
+            "vllm": "takes turns with training on the same processor, so that nothing would be gained",
+        }[rollout.engine]
+        text = f"needs rollout.engine vllm_server, which samples in other processes: {rollout.engine} {why}"
+        yield ("rollout", "ahead"), text
+    if rollout.correction.kind == "none":
+        text = "needs rollout.correction, since its rollouts are another policy's: set kind truncated or masked"
+        yield ("rollout", "ahead"), text
+
+
 CHECKS: tuple[Check, ...] = (
     Check(("run",), output_goes_into_a_folder),
     Check(("model",), pixels_in_order),
@@ -234,6 +249,7 @@ CHECKS: tuple[Check, ...] = (
     Check(("train",), sampler_can_be_built),
     Check(("rollout", "train"), rollouts_can_be_shared),
     Check(("rollout", "train"), prompts_split_into_minibatches),
+    Check(("rollout",), rollouts_can_be_ahead),
     Check(("data", "evaluation"), evaluation_has_data),
 )
 

@@ -172,6 +172,12 @@ class ScoringConfig(Section):
     stop_after_failures: Positive = Field(64, description="failures of one reward in a row that end the run")
 
 
+class PreferenceConfig(Section):
+    """DPO: the right target preferred to one with an altered answer (`training/preference.py`)."""
+
+    beta: Annotated[float, Field(gt=0)] = Field(0.1, description="how far log-odds may move from where they began")
+
+
 class ColdStartConfig(Section):
     """Supervised cold start: teaches the form, and as much of the task as its samples and steps give."""
 
@@ -184,6 +190,7 @@ class ColdStartConfig(Section):
         ("Let me look at the picture.",),
         description="reasoning written into the targets, one drawn per sample; `{answer}` stands for the option's text",
     )
+    preference: PreferenceConfig | None = Field(None, description="absent: the targets are imitated")
 
 
 class ScreeningConfig(Section):
@@ -232,12 +239,33 @@ class ServersConfig(Section):
         return self
 
 
+class CorrectionConfig(Section):
+    """What is done where the engine's log-probabilities are not the trainer's (docs/rollouts.md, mismatch)."""
+
+    kind: Literal["auto", "truncated", "masked", "none"] = Field(
+        "auto", description="importance weight per token; auto: truncated, none where the engine is the trained policy"
+    )
+    cap: Annotated[float, Field(ge=1)] = Field(
+        2.0, description="largest weight (truncated); a token of a larger one is left out (masked)"
+    )
+    floor: Fraction = Field(0.5, description="masked: a token of a smaller weight is left out")
+
+
 class RolloutConfig(Section):
     engine: Literal["transformers", "vllm", "vllm_server"] = Field(
         "transformers", description="what samples: the trained module itself, vLLM in this process, or vLLM on servers"
     )
     vllm: VllmConfig = VllmConfig()
     servers: ServersConfig = Field(ServersConfig(start=1), description="for engine vllm_server")
+    correction: CorrectionConfig = CorrectionConfig()
+    parity_threshold: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        description="nats per token between engine and trainer that stop a run at its start; default: 0.001 in "
+        "float32, 0.05 in bfloat16; .inf: not looked at",
+    )
+    ahead: Literal[0, 1] = Field(
+        0, description="versions the sampling weights may be behind: 1 samples a step while the one before is trained"
+    )
     prompts_per_step: Positive = 16
     max_refills: Annotated[int, Field(ge=0)] = Field(
         3, description="rounds of asking further samples in place of dropped groups (broken media, filters)"
@@ -315,19 +343,42 @@ class TrainConfig(Section):
 
 
 class EvaluationConfig(Section):
+    """How models are evaluated (docs/evaluation.md)."""
+
     samples_per_prompt: Positive = Field(4, description="completions per sample for pass@k; accuracy is greedy")
     ks: Annotated[tuple[Positive, ...], Field(min_length=1)] = Field(
-        (1, 4), description="which pass@k; each at most samples_per_prompt"
+        (1, 4), description="which pass@k and majority@k; each at most samples_per_prompt · seeds"
     )
-    temperature: Annotated[float, Field(gt=0)] = 1.0
+    decoding: Literal["greedy", "sampled"] = Field(
+        "greedy", description="what accuracy is of: one greedy completion, or all sampled ones"
+    )
+    temperature: Annotated[float, Field(gt=0)] = Field(1.0, description="of sampled completions")
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_k: Annotated[int, Field(ge=0)] = Field(0, description="0: no limit")
+    seeds: Positive = Field(1, description="how often samples_per_prompt are drawn, each time with other randomness")
+    slice_by: tuple[str, ...] = Field(
+        ("question_type", "level"), description="keys of metadata whose values are reported apart, where samples have them"
+    )
+    likelihood: bool = Field(
+        False, description="also GRPO-CARE's likelihood of the answers, under the model that RL starts from"
+    )
+    untrained: dict[Annotated[str, Field(pattern=r"^[\w-]+$")], str] = Field(
+        default_factory=dict,
+        description="name → manifest of tasks that are not trained, evaluated before and after: what was forgotten",
+    )
+    store: str | None = Field(
+        None, description="folder where completions are kept by content, which runs may share; default: in the run's"
+    )
     every: Annotated[int, Field(ge=0)] = Field(0, description="steps between evaluations on validation; 0: never")
     limit: Positive | None = Field(None, description="evaluate on the first n samples only")
     batch_prompts: Positive = Field(64, description="prompts generated together")
 
     @model_validator(mode="after")
     def _enough_samples(self) -> EvaluationConfig:
-        if max(self.ks) > self.samples_per_prompt:
-            raise ValueError(f"pass@{max(self.ks)} needs samples_per_prompt of at least {max(self.ks)}")
+        if max(self.ks) > self.samples_per_prompt * self.seeds:
+            raise ValueError(
+                f"pass@{max(self.ks)} needs samples_per_prompt of at least {-(-max(self.ks) // self.seeds)}"
+            )
         return self
 
 
@@ -339,6 +390,7 @@ Trouble = Literal[
     "no_signal",
     "duplicates",
     "truncation",
+    "engine_mismatch",
 ]
 
 
@@ -353,6 +405,8 @@ class WatchConfig(Section):
     no_signal: Fraction = Field(0.9, description="share of groups whose rewards are all equal")
     duplicates: Fraction = Field(0.8, description="share of completions that repeat another of their group")
     truncated: Fraction = Field(0.3, description="share of completions cut at max_tokens")
+    gap: Annotated[float, Field(gt=0)] = Field(0.2, description="mean nats per token between engine and trainer")
+    effective: Fraction = Field(0.5, description="effective sample size of the engine's tokens: less is a mismatch")
     stop_on: tuple[Trouble, ...] = Field((), description="kinds of trouble that end the run, at a checkpoint")
 
 

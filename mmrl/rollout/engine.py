@@ -74,6 +74,15 @@ class Tells(Protocol):
 
 
 @runtime_checkable
+class Measures(Protocol):
+    """An engine with figures of its own."""
+
+    def metrics(self) -> dict[str, float]:
+        """As they are now; names as in `training/metrics.py`."""
+        ...
+
+
+@runtime_checkable
 class Closes(Protocol):
     """An engine that holds processes or memory of its own."""
 

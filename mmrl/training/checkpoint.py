@@ -1,12 +1,14 @@
 """Checkpoints: a folder is either whole or not there, and says itself what it holds.
 
 checkpoints/step_000050/            the policy, Hugging Face layout: transformers and vLLM load it as it is
-                       trainer/     state.pt        optimiser and schedule, reference, sampler, what adaptive parts know
+                       trainer/     state.pt        optimiser and schedule, reference, sampler, what adaptive parts
+                                                    know, groups in flight
                                     rank_00000.pt   the random number generators of each process
                                     manifest.json   size and SHA-256 of every file, written last (`seal.py`)
 
-Nothing is in flight between two steps: every group that was asked has been trained on or dropped, and media prepared
-ahead are prepared again. Who writes these folders, and which of them stay: `saver.py`.
+Between two steps every group that was asked has been trained on or dropped, but for those of the coming step where
+rollouts are ahead: they are saved as well (`in_flight.py`). Media prepared ahead are prepared again. Who writes these
+folders, and which of them stay: `saver.py`.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from mmrl.backend.backend import TrainBackend
 from mmrl.curriculum.sampler import PromptSampler
 from mmrl.errors import RunError
 from mmrl.ranks import ALONE, Ranks
+from mmrl.training.in_flight import InFlight
 from mmrl.training.seal import SEAL, Seal, damage, read_seal
 
 _NAME = re.compile(r"step_(\d+)")
@@ -81,13 +84,16 @@ def newest_sound(run_dir: Path, tell: Callable[[str], None]) -> Checkpoint | Non
     return None
 
 
-def policy_state(backend: TrainBackend, sampler: PromptSampler, memory: Memory, *, step: int) -> dict[str, Any]:
+def policy_state(
+    backend: TrainBackend, sampler: PromptSampler, memory: Memory, in_flight: InFlight, *, step: int
+) -> dict[str, Any]:
     """What a run depends on besides the policy's weights. Every rank must ask; rank 0's is what is saved."""
     return {
         "step": step,
         "backend": backend.state(),
         "sampler": sampler.state(),
         "memory": memory.state(),
+        "in_flight": in_flight.state(),
     }
 
 
@@ -120,6 +126,7 @@ def load_trainer_state(
     backend: TrainBackend,
     sampler: PromptSampler,
     memory: Memory,
+    in_flight: InFlight | None = None,
     ranks: Ranks = ALONE,
 ) -> int:
     """Continue from a checkpoint whose policy the backend was built with; returns the steps that are done.
@@ -131,6 +138,8 @@ def load_trainer_state(
     backend.load_state(state["backend"])
     sampler.load_state(state["sampler"])
     memory.load_state(state["memory"])
+    if in_flight is not None:
+        in_flight.load_state(state.get("in_flight"))
     own = checkpoint.folder / "trainer" / rank_file(ranks.rank)
     if own.is_file():
         restore_generators(_load(own))

@@ -13,7 +13,7 @@ from mmrl.algorithms.algorithm import Algorithm
 from mmrl.curriculum.foresee import foresee
 from mmrl.curriculum.sampler import BudgetSampler, PromptSampler
 from mmrl.ranks import ALONE, Ranks
-from mmrl.rollout.engine import LosesGroups, RolloutEngine, Sampling
+from mmrl.rollout.engine import LosesGroups, Measures, RolloutEngine, Sampling, Tells
 from mmrl.training.planned import Author, asked_groups, twin_groups, with_twins
 from mmrl.training.sharing import exchange
 from mmrl.types import Dropped, Prompt, RolloutGroup, Sample, ScoredGroup
@@ -57,6 +57,7 @@ class Collected:
     filtered: list[tuple[ScoredGroup, Dropped]] = field(default_factory=list)  # scored, then refused by a filter
     metrics: dict[str, float] = field(default_factory=dict)
     holders: dict[str, int] = field(default_factory=dict)  # sample id → the rank that has its group's pixels
+    notices: list[str] = field(default_factory=list)  # what happened to the engine meanwhile
     rollout_seconds: float = 0.0
     reward_seconds: float = 0.0
 
@@ -113,6 +114,7 @@ def collect(
             twins = twin_groups(groups, engine=engine, algorithm=algorithm, sampling=sampling, step=step)
         generated = clock()
         lost = engine.take_dropped() if isinstance(engine, LosesGroups) else []
+        out.notices += engine.take_notices() if isinstance(engine, Tells) else []
         if meanwhile is None:
             scored, failed = scorer.score(groups)
         else:
@@ -121,7 +123,7 @@ def collect(
             scored, failed = scoring.result()
         out.rollout_seconds += generated - began
         out.reward_seconds += clock() - generated
-        metrics: dict[str, float] = {}
+        metrics = engine.metrics() if isinstance(engine, Measures) else {}
         _merge(metrics, scorer.metrics())
         for view, altered in twins.items():
             compared, unscored = scorer.score(altered)

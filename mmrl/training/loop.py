@@ -1,6 +1,6 @@
 """The RL stage. One step, top to bottom:
 
-    collect   sampler → render → engine → rewards → filters, refilled within bounds
+    collect   sampler → render → engine → rewards → filters, refilled within bounds; perhaps a step ahead (`ahead.py`)
     credit    streams the algorithm needs (begun while rewards are scored), then shape, advantage, weights: no gradient
     update    micro-batches, loss, optimiser steps
     tell      engine gets the new weights; traces and metrics are written; the watcher names what goes wrong
@@ -14,7 +14,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 
@@ -30,14 +31,18 @@ from mmrl.memory import peak_memory_mib
 from mmrl.progress import Progress, ShowsFigures
 from mmrl.rank_watch import RankWatch
 from mmrl.ranks import ALONE, Ranks
-from mmrl.rollout.engine import Rests, RolloutEngine, Sampling, Tells
+from mmrl.rollout.engine import Rests, RolloutEngine, Sampling
 from mmrl.traces.indexing import Indexing
 from mmrl.traces.writer import Stream, TraceWriter
+from mmrl.training.ahead import Ahead, Meanwhile
 from mmrl.training.checkpoint import last_good
 from mmrl.training.collect import Collected, Renderer, Scorer, collect
 from mmrl.training.disk import full_disk_ends_the_run
+from mmrl.training.in_flight import InFlight
 from mmrl.training.interrupt import StopRequest, Terminated
-from mmrl.training.metrics import MetricsLog, read_metrics, reproducible, rollout_metrics
+from mmrl.training.metrics import MetricsLog, read_metrics, reproducible, rollout_metrics, staleness_metrics
+from mmrl.training.mismatch import Correction
+from mmrl.training.parity import ParityGate, pass_gate
 from mmrl.training.planned import Author, twin_metrics
 from mmrl.training.saver import CheckpointSaver, Keep
 from mmrl.training.sharing import place
@@ -64,6 +69,7 @@ class LoopSettings:
     keep_checkpoints: Keep
     checkpoints_beside: bool  # write them beside the training where that is safe
     evaluate_every: int  # 0: never
+    ahead: int = 0  # versions that the weights that sample may be behind those that train
     stop_after_skipped: int = 3  # so many steps in a row whose loss or gradient was not finite end the run
     silent_after: float = 20.0  # seconds without a sign of life of another rank that end the run
     hung_after: float = 1800.0  # seconds inside one call that waits for the other ranks, which end the run
@@ -92,6 +98,9 @@ class Trainer:
     trackers: Sequence[Tracker] = ()  # where metrics go besides metrics.jsonl
     ranks: Ranks = ALONE
     sampling_within: Callable[[], AbstractContextManager[None]] = nullcontext  # where the engine can use the policy
+    correction: Correction | None = None  # of what the engine sampled from another policy than the trainer's
+    in_flight: InFlight = field(default_factory=InFlight)  # groups of the coming step that are there already
+    gate: ParityGate | None = None  # before the first step; None: the engine is the trained policy itself
 
 
 def train(trainer: Trainer, *, start: int = 0) -> int:
@@ -108,8 +117,8 @@ def train(trainer: Trainer, *, start: int = 0) -> int:
     prompts_seen = logged[-1]["train/prompts_seen"] if logged else 0.0
     traces = TraceWriter(trainer.run_dir / "traces")
     watcher = Watcher(trainer.run_dir, trainer.watch, logged=logged)
-    trainer.engine.load_weights(trainer.backend.weights(), version=start)
     progress = trainer.progress
+    hand_over(trainer, version=start)
     empty_steps = _steps_without(logged, "optim/updates")
     skipping_steps = _steps_skipped_last(logged)
     saver = CheckpointSaver(
@@ -128,10 +137,19 @@ def train(trainer: Trainer, *, start: int = 0) -> int:
         ) as rank_watch,
         saver,
         Indexing(trainer.run_dir / "traces", tell=progress.note, wanted=first) as indexing,
+        Ahead(
+            partial(collect_step, trainer),
+            trainer.in_flight,
+            versions=settings.ahead,
+            steps=settings.steps,
+            renderer=trainer.renderer,
+            ranks=trainer.ranks,
+            tell=progress.note,
+        ) as ahead,
     ):
         for step in range(start, settings.steps):
             rank_watch.step = step
-            collected, row = take_step(trainer, traces, step)
+            collected, row = take_step(trainer, traces, step, ahead)
             indexing.look(traces.written_bytes)
             empty_steps = 0 if collected.kept else empty_steps + 1
             if empty_steps == EMPTY_STEPS_TO_STOP:
@@ -164,6 +182,7 @@ def train(trainer: Trainer, *, start: int = 0) -> int:
                     backend=trainer.backend,
                     sampler=trainer.sampler,
                     memory=trainer.memory,
+                    in_flight=trainer.in_flight,
                     metrics=reproducible(row),
                     wait=last,
                 )
@@ -176,6 +195,25 @@ def train(trainer: Trainer, *, start: int = 0) -> int:
     return max(start, settings.steps)
 
 
+def hand_over(trainer: Trainer, *, version: int) -> None:
+    """Give the engine its first weights. Raises RunError where it then does not sample from the trained policy."""
+    trainer.engine.load_weights(trainer.backend.weights(), version=version)
+    if trainer.gate is None:
+        return
+    told = pass_gate(
+        trainer.gate,
+        engine=trainer.engine,
+        backend=trainer.backend,
+        renderer=trainer.renderer,
+        decode=trainer.decode,
+        step=version,
+        ranks=trainer.ranks,
+    )
+    trainer.progress.note(told)
+    # Once more: what the gate left in the engine's caches goes, so that a resumed run samples as one that was not.
+    trainer.engine.load_weights(trainer.backend.weights(), version=version)
+
+
 def discard_from(run_dir: Path, start: int) -> None:
     """Remove what an earlier process logged and traced after the checkpoint that this one goes on from."""
     MetricsLog(run_dir / "metrics.jsonl").discard_from(start)
@@ -184,7 +222,26 @@ def discard_from(run_dir: Path, start: int) -> None:
             TraceWriter(run_dir / folder).discard_from(start)
 
 
-def take_step(trainer: Trainer, traces: TraceWriter, step: int) -> tuple[Collected, dict[str, float]]:
+def collect_step(trainer: Trainer, step: int, *, ranks: Ranks, meanwhile: Meanwhile | None) -> Collected:
+    """The groups of one step, by the weights that the engine has."""
+    return collect(
+        sampler=trainer.sampler,
+        renderer=trainer.renderer,
+        engine=trainer.engine,
+        scorer=trainer.scorer,
+        algorithm=trainer.algorithm,
+        sampling=trainer.sampling,
+        prompts=trainer.settings.prompts_per_step,
+        max_refills=trainer.settings.max_refills,
+        step=step,
+        author=trainer.author,
+        meanwhile=meanwhile,
+        ranks=ranks,
+        sampling_within=trainer.sampling_within,
+    )
+
+
+def take_step(trainer: Trainer, traces: TraceWriter, step: int, ahead: Ahead) -> tuple[Collected, dict[str, float]]:
     """Collect, credit, update, tell. Returns what was collected and the step's metrics."""
     began = time.perf_counter()
     minibatches = trainer.settings.minibatches
@@ -197,41 +254,34 @@ def take_step(trainer: Trainer, traces: TraceWriter, step: int) -> tuple[Collect
         blacken=trainer.blacken,
         ranks=trainer.ranks,
     )
-    collected = collect(
-        sampler=trainer.sampler,
-        renderer=trainer.renderer,
-        engine=trainer.engine,
-        scorer=trainer.scorer,
-        algorithm=trainer.algorithm,
-        sampling=trainer.sampling,
-        prompts=trainer.settings.prompts_per_step,
-        max_refills=trainer.settings.max_refills,
-        step=step,
-        author=trainer.author,
-        meanwhile=streams.prepare if streams.worth_preparing else None,
-        ranks=trainer.ranks,
-        sampling_within=trainer.sampling_within,
-    )
+    collected = ahead.take(step, streams.prepare if streams.worth_preparing else None)
     collected.kept, own_groups = place(trainer.ranks, collected.kept, collected.holders, minibatches=minibatches)
     if isinstance(trainer.engine, Rests):
         trainer.engine.rest()
-    if isinstance(trainer.engine, Tells):
-        for notice in trainer.engine.take_notices():
-            trainer.progress.note(f"step {step}: {notice}")
+    for notice in collected.notices:
+        trainer.progress.note(f"step {step}: {notice}")
     filtered = [drop for _, drop in collected.filtered]
     own = [group for scored in collected.scored if (group := scored.own()) is not None]
     row = rollout_metrics(own, [*collected.dropped, *filtered]) | collected.metrics | twin_metrics(collected.scored)
+    row |= staleness_metrics(own, version=step)
     collecting = time.perf_counter()
     credited = credit(trainer, collected, streams, own_groups, step=step) if collected.kept else None
     tokens: dict[str, Stream] = {}
     if credited is not None:
         trainer.memory.known = credited.memory
-        updated = update(trainer.backend, trainer.algorithm, credited, minibatches=minibatches, own=own_groups)
+        updated = update(
+            trainer.backend,
+            trainer.algorithm,
+            credited,
+            minibatches=minibatches,
+            own=own_groups,
+            correction=trainer.correction,
+        )
         row |= {**credited.metrics, **updated.metrics}
         tokens = token_streams(trainer.algorithm, credited, updated.tokens)
         if updated.skipped and trainer.ranks.first:
             write_skipped(trainer, step, credited, updated.skipped, tokens)
-        trainer.engine.load_weights(trainer.backend.weights(), version=step + 1)
+    waited = ahead.refresh(lambda: trainer.engine.load_weights(trainer.backend.weights(), version=step + 1))
     trained = time.perf_counter()
     if trainer.ranks.first:
         write_trace(traces, step, collected, credited, tokens)
@@ -239,7 +289,8 @@ def take_step(trainer: Trainer, traces: TraceWriter, step: int) -> tuple[Collect
         "time/step_seconds": trained - began,
         "time/rollout_seconds": collected.rollout_seconds,
         "time/reward_seconds": collected.reward_seconds,
-        "time/update_seconds": trained - collecting,
+        "time/update_seconds": trained - collecting - waited,
+        "time/waited_seconds": waited,
         "time/tokens_per_second": _completion_tokens(collected.scored) / (trained - began),
         "memory/peak_mib": peak_memory_mib(),
     }

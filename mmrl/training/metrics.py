@@ -132,6 +132,22 @@ METRICS: dict[str, Metric] = {
         formula="samples left out because a picture or clip of theirs could not be used, by reason",
         reading="Absent when none. The run folder's quarantine.jsonl names the files; docs/media.md the reasons.",
     ),
+    "rollout/staleness_mean": Metric(
+        unit="versions",
+        formula="mean over rollouts of the trained policy's version at the step's start − that of the weights they "
+        "were sampled by",
+        reading="0, or with rollout.ahead 1 from the second step on. What it costs is in policy/behavior_ess.",
+    ),
+    "rollout/staleness_max": Metric(
+        unit="versions",
+        formula="the largest of these",
+        reading="Never above rollout.ahead.",
+    ),
+    "rollout/servers": Metric(
+        unit="servers",
+        formula="rollout servers at work when the step's completions were there, of all ranks; absent without servers",
+        reading="Fewer than were started: see the notices, and docs/rollouts.md. They are tried again.",
+    ),
     "rollout/<view>_accuracy": Metric(
         unit="fraction",
         formula="mean over the twins of that view (frames shuffled, …) of their mean accuracy; absent without any",
@@ -160,14 +176,25 @@ METRICS: dict[str, Metric] = {
     ),
     "policy/behavior_gap_mean": Metric(
         unit="nats",
-        formula="mean over trained tokens of |engine's − trainer's log-probability|, both untempered and of the policy "
-        "at the step's start, before its first update; demonstrations count 0",
+        formula="mean over trained tokens of |engine's − trainer's log-probability|, both untempered, the trainer's at "
+        "the step's start, before its first update; without demonstrations",
         reading="How well the engine and the trainer agree. Below 1e-4 in float32, below 0.05 in bfloat16.",
     ),
     "policy/behavior_gap_max": Metric(
         unit="nats",
         formula="the largest of these",
         reading="One large value: positions, masks or pixels differ between engine and trainer for some token.",
+    ),
+    "policy/behavior_ess": Metric(
+        unit="fraction",
+        formula="effective sample size of those tokens, (Σρ)² / (tokens · Σρ²), ρ = trainer's / engine's probability, "
+        "before it is truncated or masked",
+        reading="1 where engine and trainer agree. Below 0.9: many tokens, or a few large ratios, are off-policy.",
+    ),
+    "policy/behavior_corrected_fraction": Metric(
+        unit="fraction",
+        formula="share of those tokens whose ρ was truncated or masked; absent where nothing is corrected",
+        reading="Below 0.01 with an engine in step. Above 0.05: the step learns from what another policy wrote.",
     ),
     # ── what the algorithm's parts did ──
     "credit/advantage_size_mean": Metric(
@@ -294,10 +321,65 @@ METRICS: dict[str, Metric] = {
         formula="mean greedy accuracy on that task's validation samples; dropped ones count as wrong",
         reading="Parting from reward/accuracy_mean: the policy memorises its training samples.",
     ),
+    "eval/<task>_format": Metric(
+        unit="fraction",
+        formula="mean format of that task's greedy answers on validation",
+        reading="As reward/format_mean, on samples that are not trained.",
+    ),
+    "eval/<task>_tokens": Metric(
+        unit="tokens",
+        formula="mean length of that task's greedy answers on validation, end token included",
+        reading="As rollout/length_mean.",
+    ),
+    "eval/<task>_truncated": Metric(
+        unit="fraction",
+        formula="share of that task's greedy answers on validation that were cut at max_tokens",
+        reading="As rollout/truncated_fraction.",
+    ),
+    "eval/<task>_dropped": Metric(
+        unit="samples",
+        formula="validation samples of that task that could not be asked or scored; absent when none",
+        reading="They count as wrong in accuracy. quarantine.jsonl names media that cannot be used.",
+    ),
+    "eval/<task>_consistent": Metric(
+        unit="fraction",
+        formula="share of that task's validation answers with a reasoning that concludes with the answer, by rules",
+        reading="Falling while accuracy rises: answers no longer follow from what is written before them (GRPO-CARE).",
+    ),
+    "eval/<task>_contradicting": Metric(
+        unit="fraction",
+        formula="share of them whose reasoning concludes with another answer, or that give none",
+        reading="Should fall. What is left beside consistent states no conclusion.",
+    ),
+    "eval/<task>_mra": Metric(
+        unit="fraction",
+        formula="mean relative accuracy of that task's numbers on validation (docs/evaluation.md)",
+        reading="Graded, as VSI-Bench scores numbers, whatever the task's reward.",
+    ),
+    "eval/<task>_iou": Metric(
+        unit="fraction",
+        formula="mean intersection over union of that task's boxes or spans on validation",
+        reading="Graded, whatever the task's reward.",
+    ),
+    "eval/<task>_iou_at_<threshold>": Metric(
+        unit="fraction",
+        formula="share of them that reach an IoU of 0.3, 0.5 or 0.7",
+        reading="R1@IoU.",
+    ),
     "sft/loss": Metric(
         unit="nats",
-        formula="cold start: mean negative log-probability of the target tokens",
+        formula="cold start: mean negative log-probability of the target tokens; of preferences: mean of −log σ(z)",
         reading="Should fall quickly and then flatten. Near 0: the cold start is memorising.",
+    ),
+    "sft/tokens": Metric(
+        unit="tokens",
+        formula="tokens of the step's targets, rejected ones included",
+        reading="What a step costs; the budget of supervised training.",
+    ),
+    "sft/preferred_fraction": Metric(
+        unit="fraction",
+        formula="share of the step's pairs whose right target gained more than the wrong one; absent where imitating",
+        reading="0.5 at first. At 1 and a loss near 0 the pairs are told apart, which is not the same as accuracy.",
     ),
     # ── the machine ──
     "time/step_seconds": Metric(
@@ -313,6 +395,11 @@ METRICS: dict[str, Metric] = {
         unit="seconds",
         formula="wall time of credit, forward, backward, optimiser and handing the weights to the engine",
         reading="Grows with packed tokens; see train.micro_batch_tokens.",
+    ),
+    "time/waited_seconds": Metric(
+        unit="seconds",
+        formula="wall time that training, done with the step, waited for the next one's rollouts (rollout.ahead)",
+        reading="0 where sampling is not ahead. Most of the step: sampling is what takes time; add servers.",
     ),
     "time/<part>_seconds": Metric(
         unit="seconds", formula="wall time of another part of the step", reading="Evaluation, checkpoints and the like."
@@ -417,6 +504,14 @@ def rollout_metrics(scored: Sequence[ScoredGroup], dropped: Sequence[Dropped] = 
     if not scored:
         return counts
     return {**_reward_metrics(scored), **_group_metrics(scored), **_length_metrics(scored), **counts}
+
+
+def staleness_metrics(scored: Sequence[ScoredGroup], *, version: int) -> dict[str, float]:
+    """How far behind the policy of this version the weights were that sampled; nothing without rollouts."""
+    behind = [version - rollout.policy_version for group in scored for rollout in group.group.rollouts]
+    if not behind:
+        return {}
+    return {"rollout/staleness_mean": fmean(behind), "rollout/staleness_max": float(max(behind))}
 
 
 def _reward_metrics(scored: Sequence[ScoredGroup]) -> dict[str, float]:

@@ -40,6 +40,7 @@ from mmrl.training.checkpoint import (
     rank_file,
 )
 from mmrl.training.disk import SPARE_BYTES, NoRoom, free_bytes, free_memory_bytes, full_disk, means_full
+from mmrl.training.in_flight import InFlight
 from mmrl.training.seal import seal_folder
 
 
@@ -89,6 +90,7 @@ class CheckpointSaver:
         backend: TrainBackend,
         sampler: PromptSampler,
         memory: Memory,
+        in_flight: InFlight,
         metrics: dict[str, float],
         wait: bool,
     ) -> None:
@@ -98,7 +100,7 @@ class CheckpointSaver:
         the training, at the next call.
         """
         self.wait()
-        state = policy_state(backend, sampler, memory, step=step)
+        state = policy_state(backend, sampler, memory, in_flight, step=step)
         size = backend.model_bytes() + tensor_bytes(state)
         self._check_disk(step, size)
         job = _Job(self._run_dir, self._keep, self._ranks, step=step, metrics=_finite(metrics))

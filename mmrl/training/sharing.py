@@ -58,7 +58,7 @@ def exchange(
     merged: dict[str, float] = {}
     for _, _, figures in told:
         for name, value in figures.items():
-            counts = name.endswith(("_failed", "_timeouts"))
+            counts = name.endswith(("_failed", "_timeouts", "/servers"))
             merged[name] = merged.get(name, 0.0) + value if counts else max(merged.get(name, value), value)
     return Exchanged(
         scored=sorted(groups, key=lambda group: at[group.group.prompt.sample.id]),
