@@ -190,7 +190,7 @@ class TrainBatch:
     regularizer_weight: Float[Tensor, "B T"]  # multiplies the regularizers; 1 unless a part says otherwise
     coupling_slope: Float[Tensor, "B T"]  # of the couplings, by log-probability; 0 until `Algorithm.couple` ran
     coupling_level: Float[Tensor, " B"]  # the row's share of the couplings' value, less slope · log-probabilities
-    engine_logprobs: Float[Tensor, "B T"]  # the engine's untempered log-probabilities: to audit parity; NaN: none
+    engine_logprobs: Float[Tensor, "B T"]  # the engine's untempered log-probabilities; NaN: none (a demonstration)
     streams: Streams
     max_tokens: float  # the configured longest completion
 

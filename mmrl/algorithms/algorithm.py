@@ -59,8 +59,8 @@ class LossTerms:
     surrogate: float  # its parts, same share; couplings count here
     divergence: float
     regularizers: float = 0.0
-    sums: dict[str, float] = field(default_factory=dict)  # Σ over loss tokens: clipped, ratio, kl, entropy, engine_gap
-    maxima: dict[str, float] = field(default_factory=dict)  # largest over loss tokens: ratio, engine_gap
+    sums: dict[str, float] = field(default_factory=dict)  # Σ over loss tokens: clipped, ratio, kl, entropy
+    maxima: dict[str, float] = field(default_factory=dict)  # largest over loss tokens: ratio
     tokens: dict[str, Float[Tensor, "B T"]] = field(default_factory=dict)  # ratio, kl, entropy of each token
 
 
@@ -291,15 +291,13 @@ class Algorithm:
             loss = loss + regularizers
         with torch.no_grad():
             ratio = log_ratio.exp()
-            # Against the policy that the engine sampled from: the one at the step's start. Demonstrations have none.
-            gap = (old - batch.engine_logprobs).abs().nan_to_num(0.0)
             tokens = {"ratio": ratio}
             if batch.streams.ref_logprobs is not None:
                 tokens["kl"] = kl
             if outputs.entropy is not None:
                 tokens["entropy"] = outputs.entropy.detach()
-            sums = {"clipped": clipped.float(), "kl": kl, "engine_gap": gap, **tokens}
-            maxima = {"ratio": ratio, "engine_gap": gap}
+            sums = {"clipped": clipped.float(), "kl": kl, **tokens}
+            maxima = {"ratio": ratio}
             return LossTerms(
                 loss=loss,
                 surrogate=float(surrogate.detach()),

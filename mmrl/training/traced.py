@@ -5,6 +5,7 @@
     ratio               policy / old policy, token or sequence      where a step makes several updates
     token_advantage     what the surrogate reads                    where it is not the rollout's own
     token_weight        multiplies the surrogate                    where some part weighs tokens
+    correction          multiplies it besides (`mismatch.py`)       where the engine is corrected
     regularizer_weight  multiplies the regularizers                 where some part weighs them
     disagreement        of the group's next-token distributions     where some part asked for it
     answer_span         0 outside, 1 end of the tag, 2 the answer   where some part asked for it
@@ -26,7 +27,7 @@ from mmrl.traces.writer import Stream
 def token_streams(algorithm: Algorithm, credited: Credited, measured: Mapping[str, Tensor]) -> dict[str, Stream]:
     """Stream → group → rollout → token, of the step's trained groups. `measured`: `Updated.tokens`, [N, T] each."""
     batch = credited.batch
-    found = {name: values for name, values in measured.items() if name in ("entropy", "kl")}
+    found = {name: values for name, values in measured.items() if name in ("entropy", "kl", "correction")}
     if batch.streams.old_logprobs is not None and "ratio" in measured:
         found["ratio"] = measured["ratio"]
     if bool((batch.token_advantages != batch.advantages[:, None])[batch.loss_mask].any()):

@@ -1,5 +1,8 @@
 """One step's updates: micro-batches, the loss against step-wide totals, optimiser steps.
 
+What the engine sampled from is held against the policy at the step's start, and the tokens are weighed by it where a
+correction is given (`mismatch.py`).
+
 An update whose loss or gradient is infinite or not a number is *skipped*: its gradients are forgotten, the weights stay
 those of the update before, and the groups it came from are handed back with the reason.
 """
@@ -21,6 +24,7 @@ from mmrl.algorithms.algorithm import Algorithm
 from mmrl.backend.backend import TrainBackend
 from mmrl.batch import Credited, Totals, TrainBatch
 from mmrl.objective.divergence import NoDivergence
+from mmrl.training.mismatch import Correction, corrected, mismatch, mismatch_metrics
 from mmrl.types import ScoredGroup
 
 T = TypeVar("T")
@@ -42,7 +46,7 @@ class Updated:
     metrics: dict[str, float]
     skipped: tuple[Skipped, ...] = ()
     tokens: dict[str, Float[Tensor, "N T"]] = field(default_factory=dict)  # of each token, as its update saw it: ratio,
-    # entropy (nats), kl (k3; where there is a reference)
+    # entropy (nats), kl (k3; where there is a reference), correction (weight; where there is one)
 
 
 @dataclass(slots=True)
@@ -69,6 +73,7 @@ def update(
     *,
     minibatches: int,
     own: Sequence[bool] | None = None,
+    correction: Correction | None = None,
 ) -> Updated:
     """Train on the step's rollouts: `minibatches` optimiser steps over consecutive shares of the groups.
 
@@ -92,7 +97,7 @@ def update(
             known = batch.streams.old_logprobs if number == 0 else None  # before the first update it is the old policy
             now = known if known is not None else backend.outputs([g.group for g in groups]).logprobs.cpu()
             batch = algorithm.couple(batch.select(torch.arange(len(rows)), width=now.shape[1]), now, totals)
-        summed, suspects, tokens_seen = _accumulate(backend, algorithm, groups, batch, totals)
+        summed, suspects, tokens_seen = _accumulate(backend, algorithm, groups, batch, totals, correction)
         for name, values in tokens_seen.items():
             target = measured.setdefault(name, torch.zeros_like(credited.batch.token_weights))
             target[rows, : values.shape[1]] = values
@@ -121,7 +126,12 @@ def update(
 
 
 def _accumulate(
-    backend: TrainBackend, algorithm: Algorithm, groups: Sequence[ScoredGroup], batch: TrainBatch, totals: Totals
+    backend: TrainBackend,
+    algorithm: Algorithm,
+    groups: Sequence[ScoredGroup],
+    batch: TrainBatch,
+    totals: Totals,
+    correction: Correction | None,
 ) -> tuple[_Sums, tuple[int, ...], dict[str, Tensor]]:
     """Forward and backward of one update.
 
@@ -134,14 +144,16 @@ def _accumulate(
         outputs, packed = backend.forward(parts, entropy=True, learn_entropy=algorithm.learns_entropy)
         rows = packed.rows.cpu()
         micro = batch.select(rows, width=outputs.logprobs.shape[1]).to(outputs.logprobs.device)
-        terms = algorithm.loss(outputs, micro, totals)
+        apart = mismatch(outputs.logprobs, micro, correction)
+        terms = algorithm.loss(outputs, corrected(micro, apart.weights), totals)
         backend.backward(terms.loss)
         value = float(terms.loss.detach())
         if not math.isfinite(value):
             bad = ~outputs.logprobs.detach().isfinite().all(dim=1)
             chosen = micro.group[bad] if bool(bad.any()) else micro.group
             suspects |= set(chosen.tolist())
-        for name, values in terms.tokens.items():
+        seen = terms.tokens if apart.weights is None else {**terms.tokens, "correction": apart.weights}
+        for name, values in seen.items():
             target = tokens.setdefault(name, torch.zeros_like(batch.token_weights))
             target[rows, : values.shape[1]] = values.to(target)
         losses = {"total": value, "surrogate": terms.surrogate}
@@ -149,7 +161,7 @@ def _accumulate(
             losses["divergence"] = terms.divergence
         if algorithm.regularizers:
             losses["regularizers"] = terms.regularizers
-        own.add(_Sums(losses=losses, per_token=terms.sums, maxima=terms.maxima))
+        own.add(_Sums(losses=losses, per_token=terms.sums | apart.sums, maxima=terms.maxima | apart.maxima))
     added = backend.add_up(torch.tensor([*own.losses.values(), *own.per_token.values()], dtype=torch.float64)).tolist()
     own.losses = dict(zip(own.losses, added, strict=False))
     own.per_token = dict(zip(own.per_token, added[len(own.losses) :], strict=True))
@@ -168,14 +180,12 @@ def _metrics(
         "policy/ratio_mean": mean["ratio"],
         "policy/ratio_max": sums.maxima["ratio"],
         "policy/entropy_mean": mean["entropy"],
-        "policy/behavior_gap_mean": mean["engine_gap"],
-        "policy/behavior_gap_max": sums.maxima["engine_gap"],
         "optim/grad_norm": sum(norms) / updates,
         "optim/learning_rate": rates[-1],
     }
     if with_reference:
         metrics["policy/kl_mean"] = mean["kl"]
-    return metrics
+    return metrics | mismatch_metrics(sums.per_token, sums.maxima)
 
 
 def shares(things: Sequence[T], count: int) -> list[Sequence[T]]:

@@ -36,6 +36,8 @@ class WatchSettings:
     no_signal: float = 0.9  # share of groups whose rewards are all equal
     duplicates: float = 0.8  # share of completions that repeat another of their group
     truncated: float = 0.3  # share of completions cut at max_tokens
+    gap: float = 0.2  # mean nats per token between engine and trainer
+    effective: float = 0.5  # effective sample size of the engine's tokens, as a share
     stop_on: tuple[str, ...] = ()  # kinds of trouble that end the run, at a checkpoint
 
 
@@ -117,6 +119,15 @@ def truncation(rows: Sequence[Row], settings: WatchSettings) -> str | None:
     return f"{last:.0%} of the completions are cut at rollout.max_tokens"
 
 
+def engine_mismatch(rows: Sequence[Row], settings: WatchSettings) -> str | None:
+    gap = _last("policy/behavior_gap_mean", rows, settings)
+    effective = _last("policy/behavior_ess", rows, settings)
+    if (gap is None or gap <= settings.gap) and (effective is None or effective >= settings.effective):
+        return None
+    apart = "an unknown number of" if gap is None else f"{gap:.3g}"
+    return f"engine and trainer are {apart} nats per token apart; effective sample size: {_shown(effective)}"
+
+
 TROUBLES: dict[str, Look] = {
     "entropy_collapse": entropy_collapse,
     "kl_explosion": kl_explosion,
@@ -125,6 +136,7 @@ TROUBLES: dict[str, Look] = {
     "no_signal": no_signal,
     "duplicates": duplicates,
     "truncation": truncation,
+    "engine_mismatch": engine_mismatch,
 }
 
 

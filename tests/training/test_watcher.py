@@ -22,6 +22,8 @@ HEALTHY = {
     "group/no_signal_fraction": 0.3,
     "rollout/duplicate_fraction": 0.1,
     "rollout/truncated_fraction": 0.0,
+    "policy/behavior_gap_mean": 0.02,
+    "policy/behavior_ess": 0.99,
 }
 
 
@@ -39,6 +41,7 @@ BAD: dict[str, Mapping[str, float]] = {
     "no_signal": {"group/no_signal_fraction": 0.91},
     "duplicates": {"rollout/duplicate_fraction": 0.81},
     "truncation": {"rollout/truncated_fraction": 0.31},
+    "engine_mismatch": {"policy/behavior_gap_mean": 0.21},
 }
 
 
@@ -65,6 +68,10 @@ def test_a_healthy_run_is_left_alone() -> None:
 )
 def test_what_looks_like_trouble_and_is_none(change: Mapping[str, float]) -> None:
     assert troubles(curve(change), WINDOW) == {}
+
+
+def test_few_large_ratios_are_a_mismatch_too() -> None:
+    assert set(troubles(curve({"policy/behavior_ess": 0.49}), WINDOW)) == {"engine_mismatch"}
 
 
 def test_shrinking_is_drift_too_and_a_short_log_is_nothing() -> None:
