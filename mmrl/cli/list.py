@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Annotated
 
@@ -68,14 +68,21 @@ def _families() -> Table:
 
 def _recipes() -> Table:
     from mmrl.config.tree import shown
-    from mmrl.data.recipe_file import known_recipes, load_recipe
+    from mmrl.data.recipe_file import known_recipes, load_parts
 
-    found = [(name, path, load_recipe(path)[0]) for name, path in sorted(known_recipes().items())]
-    rows: list[tuple[object, ...]] = [
-        (name, " + ".join(f"{share:g} {split}" for split, share in recipe.splits.items()), shown(path))
-        for name, path, recipe in found
-    ]
-    return ("name", "splits", "file"), rows
+    rows: list[tuple[object, ...]] = []
+    for name, path in sorted(known_recipes().items()):
+        recipe, parts = load_parts(path)
+        drawn = all(part.builder.generates for part in parts)
+        rows.append((name, _splits(recipe.splits, drawn=drawn), recipe.description, shown(path)))
+    return ("name", "splits", "what it is", "file"), rows
+
+
+def _splits(splits: Mapping[str, float], *, drawn: bool) -> str:
+    """Rows where they are drawn; of rows that are read, each split's part."""
+    if drawn:
+        return " + ".join(f"{count:,} {split}" for split, count in splits.items())
+    return " + ".join(f"{100 * count / sum(splits.values()):.2g} % {split}" for split, count in splits.items())
 
 
 TABLES: dict[Kind, Callable[[], Table]] = {

@@ -35,6 +35,13 @@ def test_list_names_everything_of_a_kind(kind: str, names: list[str], capsys: py
     assert [line.split()[0] for line in lines[2:]] == list(names)
 
 
+def test_recipes_are_listed_with_rows_or_shares_and_what_they_are(capsys: pytest.CaptureFixture[str]):
+    lines = {line.split()[0]: line for line in printed(capsys, "list", "recipes").splitlines()}
+    assert "3,000 train + 200 validation + 400 test" in lines["room"]
+    assert "75 % train + 25 % test " in lines["charades_sta"]  # 12 to 4 in the recipe
+    assert "Spans of time for sentences" in lines["charades_sta"]
+
+
 def test_explain_against_shows_only_the_slots_that_differ(capsys: pytest.CaptureFixture[str]):
     lines = printed(capsys, "explain", "dr_grpo", "--against", "grpo").splitlines()
     assert [line.split()[0] for line in lines[4:]] == [
