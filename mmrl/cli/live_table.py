@@ -31,7 +31,7 @@ SHOWN = (
     "time/step_seconds",
     "memory/peak_mib",
 )
-ALWAYS = "eval/"  # every metric of this group, as soon as there is one; it stays until the next evaluation
+ALWAYS = ("eval/", "_accuracy")  # how names begin and end that are shown as soon as there is one, until the next
 
 
 class LiveTable:
@@ -49,7 +49,8 @@ class LiveTable:
         if len(self._first) < WINDOW:
             self._first.append(dict(figures))
         self._last.append(dict(figures))
-        self._evaluated |= {name: value for name, value in figures.items() if name.startswith(ALWAYS)}
+        begin, end = ALWAYS
+        self._evaluated |= {n: value for n, value in figures.items() if n.startswith(begin) and n.endswith(end)}
 
     def rows(self) -> list[tuple[str, str, str, str]]:
         """Name, now, mean of the last steps, mean of the first; empty before the first step."""

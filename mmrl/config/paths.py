@@ -21,6 +21,7 @@ DATA_PATHS: tuple[KeyPath, ...] = (
     ("data", "validation"),
     ("data", "test"),
 )
+UNTRAINED: KeyPath = ("evaluation", "untrained")
 MODEL_PATH: KeyPath = ("model", "path")
 RUN_FOLDER: KeyPath = ("run", "folder")
 
@@ -32,7 +33,7 @@ def resolve_paths(root: Node) -> tuple[Node, list[Problem]]:
     if output is not None and isinstance(output.value, str):
         expanded = Node(value=str(Path(output.value).expanduser()), origin=output.origin)
         root = place([str(key) for key in RUN_FOLDER], expanded, root)
-    for path in (*DATA_PATHS, MODEL_PATH):
+    for path in (*DATA_PATHS, *_untrained(root), MODEL_PATH):
         node = find(root, path)
         if node is None or not isinstance(node.value, str):
             continue
@@ -44,6 +45,12 @@ def resolve_paths(root: Node) -> tuple[Node, list[Problem]]:
         elif path != MODEL_PATH or _cannot_be_a_hub_name(node.value):
             problems.append(Problem(path=path, origin=node.origin, text=_not_found(node)))
     return root, problems
+
+
+def _untrained(root: Node) -> tuple[KeyPath, ...]:
+    """Where manifests of tasks that are not trained are named."""
+    node = find(root, UNTRAINED)
+    return tuple((*UNTRAINED, str(name)) for name in node.value) if node and isinstance(node.value, dict) else ()
 
 
 def names_shipped_recipe(recipe: str) -> bool:

@@ -37,9 +37,9 @@ class Scorer(Protocol):
     def score(self, groups: Sequence[RolloutGroup]) -> tuple[list[ScoredGroup], list[Dropped]]: ...
 
 
-def tagged_answer(text: str) -> str | None:
+def tagged_answer(text: str, tag: str = "answer") -> str | None:
     """The content of the completion's answer block, in lower case and with single spaces."""
-    answer = find_answer(text).valid
+    answer = find_answer(text, tag).valid
     return " ".join(answer.lower().split()) or None if answer else None
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -25,12 +25,12 @@ from mmrl.types import Rollout, RolloutGroup
 class AnswerLikelihood:
     """Of every rollout of some groups, by one reference model; kept in `store`, where there is one.
 
-    `policy`: gives the reference model, when it is needed. `care`: how the likelihood is taken.
+    `policy`: the reference model. `care`: how the likelihood is taken.
     """
 
     def __init__(
         self,
-        policy: Callable[[], Policy],
+        policy: Policy,
         tokenizer: Any,
         *,
         device: str,
@@ -63,7 +63,7 @@ class AnswerLikelihood:
     def _measured(self, groups: Sequence[RolloutGroup]) -> list[list[float | None]]:
         if not groups:
             return []
-        policy, care = self._policy(), self._care
+        policy, care = self._policy, self._care
         was_training = policy.training
         policy.eval()
         passes = Passes(policy, tokens=self._tokens, pad_id=int(self._tokenizer.pad_token_id), device=self._device)

@@ -73,3 +73,19 @@ def summarise(rows: Sequence[SampleRow], settings: EvaluationSettings) -> TaskSu
         reward_failures=sum(row.reward_failures for row in rows),
         drop_reasons=dict(sorted(reasons.items())),
     )
+
+
+def evaluation_metrics(result: EvaluationResult) -> dict[str, float]:
+    """What the log of a training run keeps of an evaluation (`training/metrics.py`), task by task."""
+    found: dict[str, float] = {}
+    for task, summary in result.tasks.items():
+        figures = {
+            "accuracy": summary.accuracy.value,
+            "format": summary.format_rate,
+            "tokens": summary.length_mean,
+            "truncated": summary.truncated_fraction,
+            **({"dropped": float(summary.dropped)} if summary.dropped else {}),
+            **{name: interval.value for name, interval in summary.measures.items()},
+        }
+        found |= {f"eval/{task}_{name}": value for name, value in figures.items()}
+    return found

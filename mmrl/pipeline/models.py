@@ -1,59 +1,21 @@
-"""What can be done with a model once there is one: evaluate it, ask it, take it along."""
+"""What can be done with a model once there is one: find its config, ask it, take it along."""
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmrl import build
-from mmrl.config.load import changed, load_config
+from mmrl.config.load import load_config
 from mmrl.config.schema import Config
 from mmrl.errors import ConfigError, DataError, ModelError
-from mmrl.progress import Progress
 from mmrl.types import Answer, Completion, Media, Sample
 
 if TYPE_CHECKING:
-    from mmrl.evaluation.result import EvaluationResult
     from mmrl.policy.load import LoadedModel
     from mmrl.policy.render import Renderer
-
-
-def evaluate_models(
-    models: Sequence[str], data: str, *, config: Config | None, options: Mapping[str, Any], progress: Progress
-) -> list[EvaluationResult]:
-    """`mmrl eval`: each model on the same samples with the same randomness.
-
-    Rewards and prompts come from `config`, else from the run a model lies in. `options` are config overrides
-    ("evaluation.limit": 100).
-    """
-    from mmrl.data.manifest import read_manifest
-
-    found = config or config_of_model(models[0])
-    if options:
-        found = changed(found, [f"{key}={json.dumps(value)}" for key, value in options.items()])
-    samples = read_manifest(data)
-    if not samples:
-        raise DataError(f"{data}: the manifest holds no samples, so there is nothing to evaluate.")
-    results = []
-    with build.build_scorer(found, samples) as scorer:
-        for path in models:
-            model = build.load_policy(found, path)
-            progress.note(f"evaluating {path}")
-            results.append(
-                build.evaluate_policy(
-                    found,
-                    model,
-                    samples,
-                    scorer=scorer,
-                    renderer=build.build_renderer(found, model),
-                    sampled=True,
-                    progress=progress,
-                )
-            )
-    return results
 
 
 def config_of_model(path: str) -> Config:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -67,11 +67,9 @@ def run_pipeline(config: Config, *, resume: bool, overwrite: bool, progress: Pro
         splits = prepare_data(config, run_dir, stage.progress, ranks)
         started = _prepare_policy(config, run_dir, splits, stage)
         splits = _screened(config, run_dir, started, splits, stage)
-        if splits.test:
-            _evaluated(config, run_dir, "before", started, splits.test, stage)
+        _evaluated(config, run_dir, "before", started, started, splits, stage)
         trained = _train(config, run_dir, started, splits, stage)
-        if splits.test:
-            _evaluated(config, run_dir, "after", trained, splits.test, stage)
+        _evaluated(config, run_dir, "after", str(trained), started, splits, stage)
         report = ranks.first_does(lambda: build_report(run_dir, facts=facts(config, run_dir)))
     return PipelineResult(run_dir=run_dir, report=report)
 
@@ -274,7 +272,8 @@ def _train(config: Config, run_dir: Path, start_model: str, splits: Splits, stag
     if found is not None and found.step >= config.train.steps:
         return found.folder
     # A run that goes on past an earlier end has another model: what was said of the old one no longer holds.
-    (run_dir / "evaluation" / "after.json").unlink(missing_ok=True)
+    for old in (run_dir / "evaluation").glob("*after.json"):
+        old.unlink()
     with timed(run_dir, "train", ranks), build.build_scorer(config, splits.train) as scorer:
         # With adapters the model itself stays what it was; a checkpoint's weights have them merged already.
         merged = config.train.lora is not None
@@ -313,25 +312,47 @@ def _train(config: Config, run_dir: Path, start_model: str, splits: Splits, stag
 
 
 def _evaluated(
-    config: Config, run_dir: Path, name: str, model_path: str | Path, samples: Sequence[Sample], stage: _Stage
+    config: Config, run_dir: Path, name: str, asked: str, started: str, splits: Splits, stage: _Stage
 ) -> None:
-    path, ranks, progress = run_dir / "evaluation" / f"{name}.json", stage.ranks, stage.progress
-    if ranks.first_does(path.exists):
+    """The model `asked` on the test samples, and on tasks that are not trained: evaluation/`name`.json and its like.
+
+    Completions are kept batch by batch, so that an evaluation that was killed goes on where it was. `started`: the
+    model that RL begins with, the reference of likelihoods.
+    """
+    from mmrl.pipeline.evaluating import OWN, Kept, asking_model, file_facts, read_untrained, with_usual_rewards
+
+    ranks, progress = stage.ranks, stage.progress
+    folder = run_dir / "evaluation"
+    sets = {name: splits.test} if splits.test else {}
+    sets |= {f"untrained_{task}_{name}": some for task, some in read_untrained(config).items()}
+    paths = {name: splits.manifests.get("test")}
+    paths |= {f"untrained_{task}_{name}": path for task, path in config.evaluation.untrained.items()}
+    missing = ranks.first_does(lambda: [key for key in sets if not (folder / f"{key}.json").exists()])
+    if not missing:
         return
-    with timed(run_dir, f"evaluation_{name}", ranks), build.build_scorer(config, samples) as scorer:
-        model: LoadedModel = build.load_policy(config, str(model_path))
-        result = build.evaluate_policy(
-            config,
-            model,
-            samples,
-            scorer=scorer,
-            renderer=build.build_renderer(config, model, run_dir=run_dir),
-            sampled=True,
-            progress=progress,
-            ranks=ranks,
-        )
-    if not ranks.first:
-        return
-    path.parent.mkdir(exist_ok=True)
-    write_atomically(path, json.dumps(result.to_json(), indent=1).encode())
-    progress.note(f"accuracy {name}: {result.overall.accuracy.value:.1%} of {result.overall.samples} test samples")
+    whole = with_usual_rewards(config, [sample for key in missing for sample in sets[key]], progress)
+    reference = (OWN if asked == started else started) if config.evaluation.likelihood else None
+    keep = Kept(store=Path(config.evaluation.store or folder / "completions"), reference=reference)
+    with timed(run_dir, f"evaluation_{name}", ranks):
+        model: LoadedModel = build.load_policy(config, asked)
+        with asking_model(config, model, keep=keep, progress=progress) as engine:
+            for key in missing:
+                with build.build_scorer(whole, sets[key]) as scorer:
+                    result = build.evaluate_with(
+                        whole,
+                        engine.engine,
+                        sets[key],
+                        scorer=scorer,
+                        renderer=build.build_renderer(config, model, run_dir=run_dir),
+                        sampled=True,
+                        progress=progress,
+                        ranks=ranks,
+                        likelihoods=engine.likelihoods,
+                        facts={"model": asked, **engine.facts, **(file_facts(paths[key] or ""))},
+                    )
+                if ranks.first:
+                    folder.mkdir(exist_ok=True)
+                    write_atomically(folder / f"{key}.json", json.dumps(result.to_json(), indent=1).encode())
+                    figures = result.overall
+                    what = "test samples" if key == name else f"samples that are not trained ({key.split('_', 1)[1]})"
+                    progress.note(f"accuracy {name}: {figures.accuracy.value:.1%} of {figures.samples} {what}")
