@@ -39,14 +39,15 @@ RANKS = {
     "config": 6,
     "build": 7,
     "pipeline": 8,
-    "cli": 9,
+    "claims": 9,
+    "cli": 10,
 }
 ONLY_IN = {
     "transformers": ("policy", "rollout/transformers_engine.py", "pipeline/run_folder.py"),
     "vllm": ("rollout",),
     "deepspeed": ("backend",),
     "gradio": (),
-    "pydantic": ("config", "data"),
+    "pydantic": ("config", "data", "claims"),
     "typer": ("cli",),
     "rich": ("cli",),
 }

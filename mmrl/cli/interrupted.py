@@ -47,6 +47,22 @@ def resumable(config: Config) -> Iterator[None]:
 
 
 @contextmanager
+def continued(folder: Path) -> Iterator[None]:
+    """The same for a command that goes on by itself when it is given again."""
+    from mmrl.pipeline import Stopped
+    from mmrl.training.interrupt import Terminated
+
+    try:
+        with _terminated_is_raised():
+            yield
+    except Terminated:
+        warn(f"Ended by SIGTERM; {folder} keeps what is done. To go on, give the same command again.")
+        raise typer.Exit(0) from None
+    except (KeyboardInterrupt, Stopped):
+        raise Interrupted(f"{folder} keeps what is done. To go on, give the same command again.") from None
+
+
+@contextmanager
 def _terminated_is_raised() -> Iterator[None]:
     """Outside of the training loop, which finishes its step first, every stage begins anew when it was cut off."""
     from mmrl.training.interrupt import Terminated

@@ -16,7 +16,7 @@ import typer
 
 from mmrl import __version__
 from mmrl.cli import app as app_pages
-from mmrl.cli import config, data, explain, export, generate, model, rewards, run, score, serve, sft, train
+from mmrl.cli import config, data, explain, export, generate, model, replicate, rewards, run, score, serve, sft, train
 from mmrl.cli.doctor import doctor
 from mmrl.cli.eval import evaluate
 from mmrl.cli.list import list_names
@@ -34,6 +34,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "doctor": doctor,
     "list": list_names,
     "explain": explain.explain,
+    "replicate": replicate.replicate,
 }
 
 GROUPS: dict[str, typer.Typer] = {
