@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -100,4 +104,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if int(os.environ.get("RANK", "0")) > 0:  # one of several that torchrun or deepspeed started: the first one speaks
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # until the process ends
-    return finish(lambda: app(args=given, prog_name="mmrl", standalone_mode=False))
+    with _tidy_at_sigterm():
+        return finish(lambda: app(args=given, prog_name="mmrl", standalone_mode=False))
+
+
+@contextmanager
+def _tidy_at_sigterm() -> Iterator[None]:
+    """SIGTERM ends the command like an error: temporary folders go, processes of ours end. Its exit code is 143.
+
+    Commands that can be resumed have handlers of their own meanwhile (`interrupted.py`).
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if ours:
+        signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,5 +1,6 @@
 """The command line as a whole: quick help, versions, exit codes."""
 
+import os
 import re
 import subprocess
 import sys
@@ -150,3 +151,30 @@ def test_resume_command_keeps_overrides_and_drops_overwrite():
         resume_command(["run", "a b.yaml", "--overwrite", "train.steps=3"])
         == "mmrl run 'a b.yaml' train.steps=3 --resume"
     )
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        "from mmrl.cli.main import app, main; from tempfile import TemporaryDirectory as made;"
+        "app.command('wait')(hang); sys.exit(main(['wait']))",
+        "from tools.bench.scratch import scratch_folder as made; hang()",
+    ],
+    ids=["command", "benchmark"],
+)
+def test_sigterm_leaves_no_temporary_folder(wait, tmp_path):
+    hang = "def hang():\n    with made() as folder:\n        print(folder, flush=True); time.sleep(60)\n"
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"import sys, time\n{hang}{wait}"],
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdout is not None
+        folder = process.stdout.readline().strip()
+        assert Path(folder).is_relative_to(tmp_path)
+        process.terminate()
+        assert process.wait(timeout=60) == 143
+    assert list(tmp_path.iterdir()) == []

@@ -14,10 +14,13 @@ import os
 import resource
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # the file can be run as it is
+
+from tools.bench.scratch import scratch_folder
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 LIMIT_SECONDS, LIMIT_GIB = 180.0, 1.0
@@ -186,11 +189,11 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=12)
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="mmrl-bench-") as folder:
+    with scratch_folder() as folder:
         if given.rows:
-            manifest_verbs(Path(folder), given.rows, given.workers)
+            manifest_verbs(folder, given.rows, given.workers)
         if given.pictures:
-            decoding(Path(folder), given.pictures, given.clips, given.workers)
+            decoding(folder, given.pictures, given.clips, given.workers)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ import argparse
 import json
 import os
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,7 @@ from tools.bench.big_model import save_big_model
 from tools.bench.cell import REWARDS, Cell, noise_samples
 from tools.bench.flops import Shape, computed, needed
 from tools.bench.machine import machine
+from tools.bench.scratch import scratch_folder
 from tools.bench.turns import measure
 
 # Dense bfloat16 matrix rate by the makers' data sheets, 10¹² operations per second; the first name that fits counts.
@@ -50,13 +50,13 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         raise SystemExit("--device cpu is for dry runs with --tiny; three billion parameters would take hours a step.")
     report: dict[str, Any] = {"machine": machine() | rates(options), "arguments": {}, "cells": []}
     report["arguments"] = {key: str(value) for key, value in vars(options).items()}
-    with tempfile.TemporaryDirectory(prefix="mmrl-bench-", dir=options.scratch) as folder:
-        model = Path(folder) / "model"
+    with scratch_folder(options.scratch) as folder:
+        model = folder / "model"
         save_tiny_model(model, seed=0) if options.tiny else save_big_model(model, device=options.device)
         shape = Shape.of(AutoConfig.from_pretrained(model))
         for visual in options.visual_tokens:
             for size in options.group_sizes:
-                row = one_cell(Path(folder), options, shape, visual, size, report["machine"]["rate_tflops"])
+                row = one_cell(folder, options, shape, visual, size, report["machine"]["rate_tflops"])
                 report["cells"].append(row)
                 if options.json:
                     options.json.write_text(json.dumps(report, indent=1))

@@ -10,7 +10,7 @@ the same log-probabilities; the largest difference is printed beside the times, 
 from __future__ import annotations
 
 import argparse
-import tempfile
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +28,10 @@ from mmrl.policy.repeated import repeated_outputs
 from mmrl.policy.tiny import save_tiny_model
 from mmrl.types import Answer, Completion, Media, Rollout, RolloutGroup, Sample
 
+sys.path.insert(0, str(Path(__file__).parents[2]))  # the file can be run as it is
+
+from tools.bench.scratch import scratch_folder
+
 PIXELS_PER_TOKEN = 28  # edge of the square that becomes one visual token
 REPEATS = 3  # timed passes; the fastest counts
 
@@ -39,12 +43,12 @@ def main() -> None:
     parser.add_argument("--completion-tokens", type=int, default=64)
     options = parser.parse_args()
     rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        save_tiny_model(Path(folder) / "model", seed=0)
+    with scratch_folder() as folder:
+        save_tiny_model(folder / "model", seed=0)
         model = load_model(f"{folder}/model")
         for visual in options.visual_tokens:
             for size in options.group_sizes:
-                group = random_group(model, Path(folder), visual, size, options.completion_tokens)
+                group = random_group(model, folder, visual, size, options.completion_tokens)
                 rows.append((visual, size, *compare(model, group)))
     print(
         f"{options.completion_tokens}-token completions, {torch.get_num_threads()} threads, torch {torch.__version__}"

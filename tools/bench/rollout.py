@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import tempfile
+import sys
 import time
 import zlib
 from collections.abc import Callable
@@ -26,6 +26,10 @@ from mmrl.policy.tiny import save_tiny_model
 from mmrl.rollout.engine import Closes, RolloutEngine, Sampling
 from mmrl.rollout.vllm_sampler import VllmSampler, VllmSettings
 from mmrl.types import Answer, Prompt, Sample, VisionInputs
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # the file can be run as it is
+
+from tools.bench.scratch import scratch_folder
 
 PROMPTS = 8
 LENGTH = 64  # tokens of every completion
@@ -43,9 +47,9 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=3)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
-        save_tiny_model(Path(folder) / "m", seed=0, hidden_size=options.hidden, layers=options.layers)
-        model = load_model(str(Path(folder) / "m"), device=options.device)
+    with scratch_folder() as folder:
+        save_tiny_model(folder / "m", seed=0, hidden_size=options.hidden, layers=options.layers)
+        model = load_model(str(folder / "m"), device=options.device)
     model.policy.model.generation_config.eos_token_id = []  # type: ignore[union-attr]
     settings = VllmSettings(max_model_len=4096, device=options.device, cache_gib=1.0, threads=1)
     engines: dict[str, RolloutEngine] = {}

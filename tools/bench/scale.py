@@ -20,7 +20,6 @@ import socket
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +28,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the file can be run as it is
 
 from tools.bench.machine import machine
+from tools.bench.scratch import scratch_folder
 
 GROUPS, GROUP_SIZE, COMPLETION, PICTURE = 8, 4, 48, (168, 168)
 SHAPE = {
@@ -46,8 +46,8 @@ def main() -> None:
     if options.worker:
         _work(options)
         return
-    with tempfile.TemporaryDirectory() as folder:
-        model = options.model or _tiny_model(Path(folder))
+    with scratch_folder() as folder:
+        model = options.model or _tiny_model(folder)
         rows = []
         print(
             f"{'ranks':>5} {'backend':>10} {'step s':>8} {'collectives':>12} {'held MiB':>9} {'peak MiB':>9}",
@@ -55,7 +55,7 @@ def main() -> None:
         )
         for ranks in options.ranks:
             for stage in (-1, *options.stages):
-                row = {"ranks": ranks, "stage": stage, **_measured(ranks, stage, model, Path(folder), options)}
+                row = {"ranks": ranks, "stage": stage, **_measured(ranks, stage, model, folder, options)}
                 rows.append(row)
                 name = "torch" if stage < 0 else f"ZeRO-{stage}"
                 print(

@@ -16,7 +16,6 @@ import json
 import math
 import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from mmrl.cli.console import print_table
 from mmrl.policy.tiny import save_tiny_model
 from tools.bench.cell import REWARDS, Cell, noise_samples
 from tools.bench.machine import machine
+from tools.bench.scratch import scratch_folder
 from tools.bench.turns import measure
 
 LIMIT = 0.5  # of proportional, for the growth with G
@@ -38,10 +38,10 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     options = parser().parse_args(arguments)
     report: dict[str, Any] = {"machine": machine(), "arguments": vars(options) | {"json": str(options.json)}}
     report["axes"] = {}
-    with tempfile.TemporaryDirectory(prefix="mmrl-bench-") as folder:
-        save_tiny_model(Path(folder) / "model", seed=0)
+    with scratch_folder() as folder:
+        save_tiny_model(folder / "model", seed=0)
         for axis in options.axes:
-            points = [one_point(Path(folder), options, axis, size) for size in sizes(options, axis)]
+            points = [one_point(folder, options, axis, size) for size in sizes(options, axis)]
             report["axes"][axis] = with_growth(points)
             if axis == "group":
                 report["verdict"] = verdict(report["axes"][axis])

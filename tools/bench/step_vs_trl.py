@@ -15,7 +15,6 @@ import argparse
 import json
 import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from mmrl.cli.console import print_table
 from mmrl.policy.tiny import save_tiny_model
 from tools.bench.cell import REWARDS, Cell, noise_samples
 from tools.bench.machine import machine
+from tools.bench.scratch import scratch_folder
 from tools.bench.turns import measure
 
 VISUAL_TOKENS, GROUP_SIZES = (64, 256, 1024, 4096), (4, 8, 16)
@@ -37,10 +37,10 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     options = parser().parse_args(arguments)
     report: dict[str, Any] = {"machine": machine(), "arguments": vars(options) | {"json": str(options.json)}}
     report["cells"] = []
-    with tempfile.TemporaryDirectory(prefix="mmrl-bench-") as folder:
-        save_tiny_model(Path(folder) / "model", seed=0)
+    with scratch_folder() as folder:
+        save_tiny_model(folder / "model", seed=0)
         for shape in shapes(options):
-            row = one_cell(Path(folder), options, **shape)
+            row = one_cell(folder, options, **shape)
             report["cells"].append(row)
             say(row)
             if options.json:
