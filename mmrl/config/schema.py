@@ -39,12 +39,12 @@ class TinyModelConfig(Section):
     family: Literal["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5", "lfm2_vl"] = Field(
         "qwen2_5_vl", description="its architecture: see `mmrl list families`"
     )
-    hidden_size: Positive = 128
-    layers: Positive = 3
-    heads: Positive = 4
-    key_value_heads: Positive = 2
-    vision_depth: Positive = 2
-    vision_hidden_size: Positive = 128
+    hidden_size: Positive = Field(128, description="width of the language model; a multiple of heads")
+    layers: Positive = Field(3, description="of the language model")
+    heads: Positive = Field(4, description="of its attention; a multiple of key_value_heads")
+    key_value_heads: Positive = Field(2, description="that its heads share")
+    vision_depth: Positive = Field(2, description="layers of the vision tower")
+    vision_hidden_size: Positive = Field(128, description="width of the vision tower")
     seed: int = Field(0, description="of the random weights")
 
 
@@ -104,7 +104,7 @@ class UrlsConfig(Section):
     deadline_seconds: Annotated[float, Field(gt=0)] = Field(
         60.0, description="most for one file, from looking up the name to the last byte"
     )
-    max_redirects: Annotated[int, Field(ge=0, le=20)] = 5
+    max_redirects: Annotated[int, Field(ge=0, le=20)] = Field(5, description="that one address may lead through")
     attempts: Annotated[int, Field(ge=1, le=10)] = Field(3, description="where the trouble may be a passing one")
     at_once: Annotated[int, Field(ge=1, le=64)] = Field(8, description="files fetched at a time")
 
@@ -145,11 +145,11 @@ class PromptConfig(Section):
 class RewardConfig(Section):
     """One reward of a task's set: a name of the catalogue, or `path: my_pkg.rewards:area`."""
 
-    name: str | None = None
+    name: str | None = Field(None, description="of the catalogue: `mmrl list rewards`, docs/rewards.md")
     path: str | None = Field(None, description="instead of name: an importable `module:function`")
-    weight: float = 1.0
+    weight: float = Field(1.0, description="the total is the sum of weight times value")
     options: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the reward")
-    timeout_seconds: Annotated[float, Field(gt=0)] = 5.0
+    timeout_seconds: Annotated[float, Field(gt=0)] = Field(5.0, description="for one completion; then on_failure")
     on_failure: Literal["zero", "leave_out"] = Field(
         "zero", description="when it raises or runs out of time: value 0, or the rollout leaves its group"
     )
@@ -181,11 +181,11 @@ class PreferenceConfig(Section):
 class ColdStartConfig(Section):
     """Supervised cold start: teaches the form, and as much of the task as its samples and steps give."""
 
-    steps: Positive = 150
+    steps: Positive = Field(150, description="optimiser updates")
     samples: Positive | None = Field(None, description="use only the first n samples of the shuffled train split")
-    samples_per_step: Positive = 64
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    warmup_steps: Annotated[int, Field(ge=0)] = 10
+    samples_per_step: Positive = Field(64, description="samples in each")
+    learning_rate: Annotated[float, Field(gt=0)] = Field(1e-3, description="at its highest; it falls along a line")
+    warmup_steps: Annotated[int, Field(ge=0)] = Field(10, description="in which it rises from 0")
     thoughts: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
         ("Let me look at the picture.",),
         description="reasoning written into the targets, one drawn per sample; `{answer}` stands for the option's text",
@@ -266,14 +266,18 @@ class RolloutConfig(Section):
     ahead: Literal[0, 1] = Field(
         0, description="versions the sampling weights may be behind: 1 samples a step while the one before is trained"
     )
-    prompts_per_step: Positive = 16
+    prompts_per_step: Positive = Field(16, description="groups that a step learns from")
     max_refills: Annotated[int, Field(ge=0)] = Field(
         3, description="rounds of asking further samples in place of dropped groups (broken media, filters)"
     )
     group_size: Annotated[int, Field(ge=1)] = Field(8, description="rollouts per prompt (G)")
     max_tokens: Positive = Field(256, description="longest completion, end token included")
-    temperature: Annotated[float, Field(gt=0)] = 1.0
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    temperature: Annotated[float, Field(gt=0)] = Field(
+        1.0, description="of training rollouts; below 1 more certain, above 1 more varied"
+    )
+    top_p: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="only the likeliest tokens that make up this share; 1: all"
+    )
     top_k: Annotated[int, Field(ge=0)] = Field(0, description="0: no limit")
     stop: tuple[str, ...] = Field((), description="strings that end a completion; they stay in its text")
 
@@ -281,7 +285,7 @@ class RolloutConfig(Section):
 class LoraConfig(Section):
     """Low-rank adapters: only they train, the model itself stays. There is no dropout (see `policy/adapters.py`)."""
 
-    rank: Positive = 16
+    rank: Positive = Field(16, description="of the adapters: how much they can change, and how large they are")
     alpha: Annotated[float, Field(gt=0)] = Field(32.0, description="the adapters' output is scaled by alpha / rank")
     targets: tuple[str, ...] = Field(
         (), description="last names of the linear layers that get one (q_proj, v_proj, …); empty: all but the head"
@@ -299,34 +303,40 @@ class PartRatesConfig(Section):
     """
 
     vision: Annotated[float, Field(gt=0)] | None = Field(None, description="of the tower")
-    projector: Annotated[float, Field(gt=0)] | None = None
-    language: Annotated[float, Field(gt=0)] | None = None
+    projector: Annotated[float, Field(gt=0)] | None = Field(None, description="of what joins tower and language model")
+    language: Annotated[float, Field(gt=0)] | None = Field(None, description="of the language model")
 
 
 class KeepBestConfig(Section):
     """The checkpoint that stays besides the latest ones: its step logged the best value of `metric`."""
 
     metric: str = Field(description="as in metrics.jsonl (eval/choice_accuracy); only steps that log it count")
-    best: Literal["highest", "lowest"] = "highest"
+    best: Literal["highest", "lowest"] = Field("highest", description="which values of it are better")
 
 
 class TrainConfig(Section):
-    steps: Positive = 100
+    steps: Positive = Field(100, description="RL steps, counted from the beginning of the run")
     sampler: str | dict[str, Any] = Field(
         "shuffled",
         description="which samples come when: shuffled, or another of docs/algorithms.md, or {type: …, setting: …}",
     )
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-6
+    learning_rate: Annotated[float, Field(gt=0)] = Field(1e-6, description="at its highest; adapters take a larger one")
     part_learning_rates: PartRatesConfig = PartRatesConfig()
     optimizer: Literal["adamw", "adamw_8bit"] = Field(
         "adamw", description="adamw_8bit: its memory in 8 bits (bitsandbytes)"
     )
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    schedule: Literal["constant", "linear", "cosine"] = Field(
+        "constant", description="of the learning rate after the warm-up"
+    )
+    warmup_steps: Annotated[int, Field(ge=0)] = Field(0, description="in which it rises from 0")
     final_learning_rate_fraction: Fraction = Field(0.0, description="where linear and cosine end, of learning_rate")
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
-    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    weight_decay: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="AdamW's, times the learning rate, each update"
+    )
+    betas: tuple[Fraction, Fraction] = Field(
+        (0.9, 0.999), description="AdamW's memory of gradients and of their squares"
+    )
+    max_grad_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="longer gradients are shortened to this")
     minibatches: Positive = Field(1, description="optimiser updates per step's rollouts; above 1 the clip matters")
     micro_batch_tokens: Positive = Field(16384, description="packed tokens per forward/backward; changes memory only")
     checkpoint_every: Positive = Field(50, description="steps between checkpoints")
@@ -353,11 +363,11 @@ class EvaluationConfig(Section):
         "greedy", description="what accuracy is of: one greedy completion, or all sampled ones"
     )
     temperature: Annotated[float, Field(gt=0)] = Field(1.0, description="of sampled completions")
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="of sampled completions; 1: all tokens")
     top_k: Annotated[int, Field(ge=0)] = Field(0, description="0: no limit")
     seeds: Positive = Field(1, description="how often samples_per_prompt are drawn, each time with other randomness")
     slice_by: tuple[str, ...] = Field(
-        ("question_type", "level"), description="keys of metadata whose values are reported apart, where samples have them"
+        ("question_type", "level"), description="keys of metadata whose values are also reported apart"
     )
     likelihood: bool = Field(
         False, description="also GRPO-CARE's likelihood of the answers, under the model that RL starts from"
@@ -437,8 +447,10 @@ class BackendConfig(Section):
     )
     offload_weights: Literal["none", "cpu"] = Field("none", description="deepspeed, zero_stage 3: the same of weights")
     nvme_folder: str = Field("", description="for offload_optimizer nvme: a folder on a fast local disk")
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where there is one")
+    dtype: Literal["float32", "bfloat16"] = Field(
+        "float32", description="number format of passes; the optimiser keeps float32 copies of bfloat16 weights"
+    )
     threads: Positive | None = Field(None, description="CPU threads; default: all cores")
     attention: Literal["auto", "split", "flex", "sdpa"] = Field(
         "auto", description="kernel of packed attention; auto: split on CPU, flex (FlexAttention) on a GPU"
