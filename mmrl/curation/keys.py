@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmrl.curation.media_index import wanted_of
+from mmrl.curation.media_index import file_number, wanted_of
 from mmrl.curation.near_text import normalized, signatures
 from mmrl.curation.scan import Extracted, Scan, mixed, number_of
 from mmrl.types import Answer, Sample
@@ -45,7 +45,8 @@ class Keys:
         if self.media:
             files = [wanted_of(sample.media) for sample in samples]
             columns["files"] = np.array([len(found) for found in files], dtype=np.int32)
-            flat["file"] = _numbers(path for found in files for path, _ in found)
+            numbers = [file_number(path, kind) for found in files for path, kind in found]
+            flat["file"] = np.array(numbers, dtype=np.uint64)
             flat["clip"] = _numbers(
                 f"{item.type}\0{item.start}\0{item.end}"
                 for sample in samples

@@ -75,7 +75,7 @@ class MediaIndex:
 
     def add(self, files: Iterable[Wanted]) -> None:
         """Files that the manifests name; any number of times."""
-        rows = [(_key(path), path, kind) for path, kind in files]
+        rows = [(_key(path, kind), path, kind) for path, kind in files]
         self._database.executemany("INSERT OR IGNORE INTO wanted VALUES (?, ?, ?)", rows)
 
     def complete(self, progress: Progress) -> None:
@@ -96,16 +96,16 @@ class MediaIndex:
         self._database.commit()
 
     def facts(self) -> Iterator[MediaFacts]:
-        """Of every wanted file, in the order of `number_of` their paths."""
+        """Of every wanted file, in the order of `file_number`."""
         named = ", ".join(f"media.{name}" for name in _COLUMNS)
         for half in ("wanted.key >= 0", "wanted.key < 0"):  # SQLite's integers have a sign: the upper half comes second
             query = f"SELECT {named} FROM wanted JOIN media USING (key) WHERE {half} ORDER BY wanted.key"
             for row in self._database.execute(query):
                 yield MediaFacts(**dict(zip(_COLUMNS, row, strict=True)))
 
-    def of(self, path: str) -> MediaFacts:
+    def of(self, path: str, kind: str) -> MediaFacts:
         """Of one wanted file."""
-        return read_facts(self._database, path)
+        return read_facts(self._database, path, kind)
 
     def count(self) -> int:
         """Wanted files."""
@@ -140,7 +140,7 @@ class MediaIndex:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FactTable:
-    """The facts as arrays, sorted by `number` (`number_of` the path). A million pictures with looks are 230 MB."""
+    """The facts as arrays, sorted by `number` (`file_number`). A million pictures with looks are 230 MB."""
 
     number: NDArray[np.uint64]
     digest: NDArray[np.uint64]
@@ -164,7 +164,7 @@ def fact_table(index: MediaIndex, *, looks: bool) -> FactTable:
     clips: list[int] = []
     frames: list[bytes] = []
     for place, fact in enumerate(index.facts()):
-        number[place] = number_of(fact.path)
+        number[place] = file_number(fact.path, fact.kind)
         digest[place] = int.from_bytes(fact.digest[:8], "little")
         broken[place], video[place] = bool(fact.reason), fact.kind == "video"
         if fact.kind == "video" and not fact.reason:
@@ -184,10 +184,15 @@ def fact_table(index: MediaIndex, *, looks: bool) -> FactTable:
     )
 
 
-def read_facts(database: sqlite3.Connection, path: str) -> MediaFacts:
+def file_number(path: str, kind: str) -> int:
+    """64 bits for a file as one kind of medium: a file that is no picture may be a sound clip, and the reverse."""
+    return number_of(path if kind == "image" else f"{kind}\0{path}")
+
+
+def read_facts(database: sqlite3.Connection, path: str, kind: str) -> MediaFacts:
     """Of one file that was looked into, without its looks."""
     query = f"SELECT {', '.join(_BRIEF)} FROM media WHERE key = ?"
-    row = database.execute(query, (_key(path),)).fetchone()
+    row = database.execute(query, (_key(path, kind),)).fetchone()
     return MediaFacts(**dict(zip(_BRIEF, row, strict=True)))
 
 
@@ -210,9 +215,9 @@ def media_index(examination: Examination) -> Iterator[MediaIndex]:
             database.close()
 
 
-def _key(path: str) -> int:
+def _key(path: str, kind: str) -> int:
     """SQLite's integers have a sign."""
-    return cast(Any, np.uint64(number_of(path)).astype(np.int64)).item()  # type: ignore[no-any-return]
+    return cast(Any, np.uint64(file_number(path, kind)).astype(np.int64)).item()  # type: ignore[no-any-return]
 
 
 def _state(path: str) -> tuple[int, int]:

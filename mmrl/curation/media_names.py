@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 from mmrl.curation.keys import Keys, Numbers, row_of_file
 from mmrl.curation.looks import alike_pairs, joined
 from mmrl.curation.media_facts import SAMPLED_FRAMES
-from mmrl.curation.media_index import Examination, FactTable, MediaIndex, fact_table, media_index
+from mmrl.curation.media_index import (
+    Examination,
+    FactTable,
+    MediaIndex,
+    Wanted,
+    fact_table,
+    media_index,
+    wanted_of,
+)
 from mmrl.curation.scan import Scan, mixed, scan
 from mmrl.curation.workers import available_cores
 from mmrl.errors import ConfigError
@@ -91,8 +99,7 @@ def _named(rows: Scan, index: MediaIndex, match: MediaMatch) -> NamedRows:
         if broken[row]:
             continue
         broken[row] = True
-        path = _path_of(rows, row, entry - int(np.searchsorted(owner, row)))
-        fact = index.of(path)
+        fact = index.of(*_file_of(rows, row, entry - int(np.searchsorted(owner, row))))
         if fact.reason not in reasons:
             reasons.append(fact.reason)
         reason[row] = reasons.index(fact.reason)
@@ -108,10 +115,8 @@ def _named(rows: Scan, index: MediaIndex, match: MediaMatch) -> NamedRows:
     )
 
 
-def _path_of(rows: Scan, row: int, number: int) -> str:
-    from mmrl.curation.media_index import wanted_of
-
-    return wanted_of(rows.sample(row).media)[number][0]
+def _file_of(rows: Scan, row: int, number: int) -> Wanted:
+    return wanted_of(rows.sample(row).media)[number]
 
 
 def _families(table: FactTable, same: Numbers, bits: int) -> Numbers:

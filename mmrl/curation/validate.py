@@ -221,8 +221,12 @@ class _CheckShard:
 
 
 def facts_of(database: sqlite3.Connection, sample: Sample) -> dict[str, MediaFacts]:
-    """What the index knows of the files of a sample."""
-    return {path: read_facts(database, path) for path, _ in wanted_of(sample.media)}
+    """What the index knows of the files of a sample; of one that is shown in two ways, what is wrong with either."""
+    facts: dict[str, MediaFacts] = {}
+    for path, kind in wanted_of(sample.media):
+        fact = read_facts(database, path, kind)
+        facts[path] = fact if path not in facts or fact.reason else facts[path]
+    return facts
 
 
 def _write(

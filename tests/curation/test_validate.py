@@ -117,3 +117,19 @@ def test_times_are_compared_with_the_clips_length(pictures: Path) -> None:
         ("late", "start beyond the end"),
         ("sizes", "frames of different sizes"),
     ]
+
+
+def test_a_file_is_judged_as_what_each_row_shows_it_as(pictures: Path) -> None:
+    report, found = looked(
+        pictures,
+        row("picture", image="good.png"),
+        row("picture as clip", video="good.png"),
+        row("clip as picture", image="good.mp4"),
+        row("clip", video="good.mp4"),
+        row("both", media=[{"type": "image", "path": "good.mp4"}, {"type": "video", "path": "good.mp4"}]),
+    )
+    assert [(f.id, f.reason) for f in found] == [
+        ("clip as picture", "unknown format"),
+        ("both", "unknown format"),
+    ]
+    assert report.usable == 3  # a picture is also a clip of one frame
