@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from mmrl.evaluation.compare import Comparison, TaskComparison
 from mmrl.evaluation.estimators import Interval
+from mmrl.evaluation.measures import MEASURES
 from mmrl.evaluation.result import EvaluationResult, TaskSummary
 
 ALL = "all"  # the row of all tasks together
@@ -49,10 +50,57 @@ def result_rows(result: EvaluationResult) -> Rows:
     return rows
 
 
+def measure_rows(result: EvaluationResult) -> Rows:
+    """One model, further: sampled accuracy, majority@k and measures with intervals; empty where there is none."""
+    named = _named(result)
+    ks = [k for k in sorted(result.overall.majority_at) if k > 1]
+    measures = [name for name in MEASURES if name in result.overall.measures]
+    sampled = result.overall.sampled_accuracy is not None and result.settings.decoding == "greedy"
+    head = ["task", *(["sampled accuracy"] if sampled else []), *(f"majority@{k}" for k in ks), *measures]
+    if len(head) == 1:
+        return []
+    rows = [head]
+    for name, summary in named:
+        cells = [with_interval(summary.sampled_accuracy)] if sampled and summary.sampled_accuracy else []
+        cells += [percent(summary.majority_at[k].value) for k in ks]
+        cells += [with_interval(summary.measures[m]) if m in summary.measures else "–" for m in measures]
+        rows.append([name, *cells])
+    return rows
+
+
+def slice_rows(result: EvaluationResult, key: str) -> Rows:
+    """Figures for each value of a key of metadata."""
+    summaries = result.slices[key]
+    measures = [name for name in MEASURES if any(name in summary.measures for summary in summaries.values())]
+    rows = [[key, "samples", "accuracy", *measures]]
+    for value, summary in summaries.items():
+        cells = [percent(summary.measures[m].value) if m in summary.measures else "–" for m in measures]
+        rows.append([value, str(summary.samples), with_interval(summary.accuracy), *cells])
+    return rows
+
+
+def benchmark_rows(result: EvaluationResult, name: str) -> Rows:
+    """A benchmark's own figures."""
+    return [[name, "score"], *([figure, with_interval(value)] for figure, value in result.benchmarks[name].items())]
+
+
+def seed_rows(result: EvaluationResult) -> Rows:
+    """Sampled accuracy seed by seed, with mean and standard deviation; empty with a single seed."""
+    if result.overall.seed_deviation is None:
+        return []
+    seeds = len(result.overall.seed_accuracies)
+    rows = [["task", *(f"seed {i}" for i in range(seeds)), "mean", "deviation"]]
+    for name, summary in _named(result):
+        values = summary.seed_accuracies
+        deviation = summary.seed_deviation or 0.0
+        rows.append([name, *map(percent, values), percent(sum(values) / seeds), f"{100 * deviation:.1f}"])
+    return rows
+
+
 def comparison_rows(before: EvaluationResult, after: EvaluationResult, comparison: Comparison) -> Rows:
     """Two models side by side: accuracies with intervals, their paired difference, its p-value and the flips."""
     largest = max(set(before.overall.pass_at) & set(after.overall.pass_at), default=None)
-    head = ["task", "samples", "before", "after", "difference", "p", "won", "lost"]
+    head = ["task", "samples", "before", "after", "difference", "p", "won", "lost", "McNemar p"]
     rows = [head if largest is None else [*head, f"pass@{largest} before", f"pass@{largest} after"]]
     olds, news = dict(_named(before)), dict(_named(after))
     for name, paired in _compared(comparison):
@@ -66,10 +114,24 @@ def comparison_rows(before: EvaluationResult, after: EvaluationResult, compariso
             p_value(paired.p_value),
             str(len(paired.won)),
             str(len(paired.lost)),
+            p_value(paired.mcnemar_p_value),
         ]
         if largest is not None:
             row += [percent(old.pass_at[largest].value), percent(new.pass_at[largest].value)]
         rows.append(row)
+    return rows
+
+
+def change_rows(comparison: Comparison) -> Rows:
+    """What else changed from before to after, paired: length and every measure both have; empty where nothing is."""
+    measures = [name for name in MEASURES if name in comparison.overall.measures]
+    if not measures and comparison.overall.tokens is None:
+        return []
+    rows = [["task", "tokens", *measures]]
+    for name, paired in _compared(comparison):
+        tokens = paired.tokens
+        cells = [f"{tokens.value:+.1f} [{tokens.low:+.1f}, {tokens.high:+.1f}]" if tokens else "–"]
+        rows.append([name, *cells, *(points(paired.measures[m]) if m in paired.measures else "–" for m in measures)])
     return rows
 
 

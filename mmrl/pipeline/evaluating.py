@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from mmrl.evaluation.evaluate import Likelihoods
     from mmrl.evaluation.result import EvaluationResult
     from mmrl.evaluation.stored_engine import StoredEngine
+    from mmrl.policy.forms import Mode
     from mmrl.policy.load import LoadedModel
     from mmrl.policy.policy import Policy
     from mmrl.rollout.engine import RolloutEngine
@@ -199,30 +200,36 @@ def _likelihoods(config: Config, model: LoadedModel, keep: Kept, store: Path | N
 
 def with_usual_rewards(config: Config, samples: Sequence[Sample], progress: Progress) -> Config:
     """`config` with rewards for tasks that it has none for, where its default ones cannot score their answers."""
-    from mmrl.policy.forms import FORMS
     from mmrl.rewards.build import reward_uses
-    from mmrl.rewards.catalog import USUAL
     from mmrl.rewards.runtime import DEFAULT_SET
 
-    uses = reward_uses({t: [u.model_dump(exclude_none=True) for u in own] for t, own in config.rewards.items()})
-    form, more = FORMS[config.prompt.mode], {}
+    plain = {task: [use.model_dump(exclude_none=True) for use in own] for task, own in config.rewards.items()}
+    default = reward_uses(plain).get(DEFAULT_SET, ())
+    more: dict[str, tuple[RewardConfig, ...]] = {}
     for sample in samples:
-        known = uses.get(sample.task, uses.get(DEFAULT_SET))
-        if sample.task in config.rewards or sample.task in more:
-            continue
         kind = sample.answer.type
-        if known and all(not use.reward.answers or kind in use.reward.answers for use in known):
+        fits = default and all(not use.reward.answers or kind in use.reward.answers for use in default)
+        if fits or sample.task in config.rewards or sample.task in more:
             continue
-        name = USUAL[kind]
-        options = {} if form.answer_tag == "answer" else {"answer_tag": form.answer_tag}
-        chosen = [RewardConfig(name=name, options=options)]
-        if form.tags:
-            chosen.append(RewardConfig(name="format", weight=0.5, options={"tags": list(form.tags)}))
-        more[sample.task] = tuple(chosen)
+        more[sample.task] = usual_rewards(sample, config.prompt.mode)
         progress.note(
-            f"task {sample.task}: the config has no rewards for it that score answers of type {kind}; scored by {name}"
+            f"task {sample.task}: the config has no rewards for it that score answers of type {kind}; scored by "
+            f"{more[sample.task][0].name}"
         )
     return config.model_copy(update={"rewards": {**config.rewards, **more}}) if more else config
+
+
+def usual_rewards(sample: Sample, mode: Mode) -> tuple[RewardConfig, ...]:
+    """The accuracy reward that suits this kind of answer, and the form that is asked for, if one is."""
+    from mmrl.policy.forms import FORMS
+    from mmrl.rewards.catalog import USUAL
+
+    form = FORMS[mode]
+    options: dict[str, Any] = {} if form.answer_tag == "answer" else {"answer_tag": form.answer_tag}
+    chosen = RewardConfig(name=USUAL[sample.answer.type], options=options)
+    if not form.tags:
+        return (chosen,)
+    return chosen, RewardConfig(name="format", weight=0.5, options={"tags": list(form.tags)})
 
 
 def file_facts(path: str) -> dict[str, Any]:

@@ -31,6 +31,7 @@ class Rules:
     source: str  # whose rules these are
     fields: Sequence[str]  # of a line, besides the prediction
     score: Score
+    slice_by: tuple[str, ...]  # keys of what it tells apart
 
 
 def text_field(row: Mapping[str, Any], *names: str) -> str:
