@@ -16,6 +16,8 @@ class Kind(StrEnum):
     REWARDS = "rewards"
     FAMILIES = "families"
     RECIPES = "recipes"
+    MEASURES = "measures"
+    RULES = "rules"
 
 
 Table = tuple[tuple[str, ...], list[tuple[object, ...]]]  # head, rows
@@ -32,6 +34,8 @@ def list_names(
       mmrl list rewards         `rewards: {default: [{name: NAME}]}`
       mmrl list families        the architectures that `model.path` may hold
       mmrl list recipes         the data sets that `data.recipe` and `mmrl data build` know
+      mmrl list measures        what `mmrl eval` measures besides the rewards' accuracy
+      mmrl list rules           benchmarks by whose own rules `mmrl eval --predictions` scores
     """
     from mmrl.cli.console import print_table
 
@@ -54,6 +58,23 @@ def _rewards() -> Table:
         for name, r in REWARDS.items()
     ]
     return ("name", "kind", "range", "answers", "what it measures"), rows
+
+
+def _measures() -> Table:
+    from mmrl.evaluation.measures import MEASURES
+
+    rows: list[tuple[object, ...]] = [(name, ", ".join(m.answers) or "any", m.summary) for name, m in MEASURES.items()]
+    return ("name", "answers", "what it is"), rows
+
+
+def _rules() -> Table:
+    from mmrl.evaluation.benchmarks.catalog import RULES, rules
+
+    known = {name: rules(name) for name in RULES}
+    rows: list[tuple[object, ...]] = [
+        (name, f"prediction, {', '.join(r.fields)}", r.source, r.summary) for name, r in known.items()
+    ]
+    return ("name", "fields of a line", "source", "how it scores"), rows
 
 
 def _families() -> Table:
@@ -90,4 +111,6 @@ TABLES: dict[Kind, Callable[[], Table]] = {
     Kind.REWARDS: _rewards,
     Kind.FAMILIES: _families,
     Kind.RECIPES: _recipes,
+    Kind.MEASURES: _measures,
+    Kind.RULES: _rules,
 }

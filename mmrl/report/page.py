@@ -8,7 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from mmrl.evaluation.compare import Comparison, TaskComparison
+from mmrl.evaluation.compare import Comparison, TaskComparison, compare
 from mmrl.evaluation.estimators import Interval
 from mmrl.evaluation.result import EvaluationResult, SampleRow, TaskSummary
 from mmrl.evaluation.table import notes, p_value, percent, points, with_interval
@@ -68,6 +68,10 @@ def render_page(
     return environment.get_template("report.html.j2").render(
         run=run,
         tasks=_tasks(run, comparison),
+        untrained=[
+            _task(name, {"before": before.overall, "after": after.overall}, compare(before, after).overall)
+            for name, (before, after) in run.untrained.items()
+        ],
         confidence=" and ".join(sorted({f"{100 * result.settings.confidence:g} %" for result in results})),
         charts=draw_charts(run.metrics, cold_start=run.cold_start),
         groups=[view_group(pick) for pick in picks],
@@ -105,6 +109,8 @@ def _task(name: str, sides: Mapping[str, TaskSummary], paired: TaskComparison | 
         figures.append((f"pass@{k}", tuple(_maybe(summary.pass_at.get(k)) for summary in summaries)))
     for k in sorted({k for summary in summaries for k in summary.majority_at if k > 1}):
         figures.append((f"majority@{k}", tuple(_maybe(summary.majority_at.get(k)) for summary in summaries)))
+    for measure in dict.fromkeys(name for summary in summaries for name in summary.measures):
+        figures.append((measure, tuple(_maybe(summary.measures.get(measure)) for summary in summaries)))
     figures += [
         ("format kept", tuple(percent(summary.format_rate) for summary in summaries)),
         ("length, tokens", tuple(f"{summary.length_mean:.1f}" for summary in summaries)),
@@ -128,7 +134,11 @@ def _bar(label: str, accuracy: Interval) -> Bar:
 
 def _verdict(paired: TaskComparison) -> str:
     p = p_value(paired.p_value)
-    return f"p {p if p.startswith('<') else f'= {p}'}; {len(paired.won)} samples won, {len(paired.lost)} lost"
+    flips = p_value(paired.mcnemar_p_value)
+    return (
+        f"p {p if p.startswith('<') else f'= {p}'}; {len(paired.won)} samples won, {len(paired.lost)} lost (McNemar p "
+        f"{flips if flips.startswith('<') else f'= {flips}'})"
+    )
 
 
 def _maybe(interval: Interval | None) -> str:

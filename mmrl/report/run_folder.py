@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -27,6 +27,7 @@ class RunFolder:
     metrics: tuple[dict[str, float], ...]  # per step; empty: missing
     before: EvaluationResult | None  # of the model that RL began with
     after: EvaluationResult | None  # of the model it ended with
+    untrained: Mapping[str, tuple[EvaluationResult, EvaluationResult]]  # name → before, after, on what is not trained
     warnings: tuple[Warned, ...]  # trouble the watcher saw, in order
     traces: TraceReader
     missing: tuple[str, ...]  # one sentence per part that the report has to do without
@@ -56,6 +57,13 @@ def read_run_folder(run_dir: Path) -> RunFolder:
     warnings = part(WARNINGS, "what the watcher saw is unknown", lambda p: read_warnings(p.parent), no_warnings)
     before = part("evaluation/before.json", "there is nothing to compare with", _result, None)
     after = part("evaluation/after.json", "the trained model was not evaluated", _result, None)
+    untrained = {}
+    for path in sorted((run_dir / "evaluation").glob("untrained_*_before.json")):
+        name = path.stem.removeprefix("untrained_").removesuffix("_before")
+        what = f"what became of {name}, which is not trained, is unknown"
+        sides = [part(f"evaluation/untrained_{name}_{when}.json", what, _result, None) for when in ("before", "after")]
+        if sides[0] is not None and sides[1] is not None:
+            untrained[name] = (sides[0], sides[1])
     if not traces.steps():
         missing.append("traces/ holds no step: there are no completions to show.")
     return RunFolder(
@@ -65,6 +73,7 @@ def read_run_folder(run_dir: Path) -> RunFolder:
         metrics=tuple(metrics),
         before=before,
         after=after,
+        untrained=untrained,
         warnings=tuple(warnings),
         traces=traces,
         missing=tuple(missing),

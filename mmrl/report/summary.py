@@ -9,7 +9,7 @@ from dataclasses import asdict
 from statistics import fmean
 from typing import Any
 
-from mmrl.evaluation.compare import Comparison, TaskComparison
+from mmrl.evaluation.compare import Comparison, TaskComparison, compare
 from mmrl.evaluation.result import TaskSummary
 from mmrl.report.run_folder import RunFolder
 from mmrl.traces.codec import plain
@@ -20,8 +20,9 @@ SCHEMA = 1  # of report.json
 def summarise_run(run: RunFolder, comparison: Comparison | None, facts: Mapping[str, Any]) -> dict[str, Any]:
     """JSON values: per task before and after, both stages from first to last step, times, memory, and the facts.
 
-    {"schema", "run", "config_sha256", "overall", "tasks", "cold_start", "training", "warnings", "facts", "missing"},
-    where `overall` and each of `tasks` is {"before", "after", "comparison"}: null where it is missing.
+    {"schema", "run", "config_sha256", "overall", "tasks", "untrained", "cold_start", "training", "warnings", "facts",
+    "missing"}, where `overall` and each of `tasks` and `untrained` (what the run does not train) is {"before", "after",
+    "comparison"}: null where it is missing.
     """
     names = dict.fromkeys(
         name for result in (run.before, run.after) if result is not None for name in result.tasks
@@ -42,6 +43,10 @@ def summarise_run(run: RunFolder, comparison: Comparison | None, facts: Mapping[
                 comparison.tasks.get(name) if comparison else None,
             )
             for name in names
+        },
+        "untrained": {
+            name: _side_by_side(before.overall, after.overall, compare(before, after).overall)
+            for name, (before, after) in run.untrained.items()
         },
         "cold_start": _training(run.cold_start),
         "training": _training(run.metrics),
