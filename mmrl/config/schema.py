@@ -231,6 +231,9 @@ class ServersConfig(Section):
     start_seconds: Annotated[float, Field(gt=0)] = Field(600.0, description="most until vLLM is ready")
     generate_seconds: Annotated[float, Field(gt=0)] = Field(600.0, description="most for a server's share of a step")
     sync_seconds: Annotated[float, Field(gt=0)] = Field(300.0, description="most until weights are there")
+    retry_seconds: Annotated[float, Field(ge=0)] = Field(
+        60.0, description="until a server that failed is tried again; then twice that, up to 16 times; 0: never"
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> ServersConfig:

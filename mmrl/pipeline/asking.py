@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,12 +16,15 @@ from mmrl.config.load import changed
 from mmrl.config.schema import Config
 from mmrl.curation.difficulty import Ask
 from mmrl.curation.lim import learning_impact
-from mmrl.errors import DataError
+from mmrl.errors import DataError, MmrlError
 from mmrl.pipeline.models import config_of_model
-from mmrl.rollout.engine import Sampling
+from mmrl.ranks import Ranks
+from mmrl.rollout.engine import LosesGroups, Sampling
 from mmrl.traces.reader import TraceReader
+from mmrl.training.sharing import without_pixels
 from mmrl.types import Dropped, Sample, ScoredGroup
 
+T = TypeVar("T")
 _MARKS = re.compile(r"[ \t]*<(?:image|video)>[ \t]*")
 
 
@@ -60,9 +63,65 @@ def asking(
             shown = [without_media(sample) for sample in samples] if how.blind else samples
             prompts, unusable = renderer.render(shown)
             groups, dropped = scorer.score(engine.generate(prompts, sampling, step=0))
-            return groups, [*unusable, *dropped]
+            lost = engine.take_dropped() if isinstance(engine, LosesGroups) else []
+            return groups, [*unusable, *lost, *dropped]
 
         yield ask, settings
+
+
+@dataclass(frozen=True, slots=True)
+class _Over:
+    """The first rank's last word."""
+
+    result: Any
+    failure: MmrlError | None
+
+
+def asked_by_all(ranks: Ranks, ask: Ask, work: Callable[[Ask], T]) -> T:
+    """`work`, done by the first rank; what it asks, all ranks share. All call it, and all get what comes of it.
+
+    Each rank asks with its own engine, so that those of all ranks are made, used and closed together, which an engine
+    that meets the other ranks' needs. Groups come back in the order of the samples, without pixels.
+    """
+    if not ranks.several:
+        return work(ask)
+
+    def together(samples: Sequence[Sample]) -> tuple[list[ScoredGroup], list[Dropped]]:
+        groups: Sequence[ScoredGroup] = ()
+        dropped: Sequence[Dropped] = ()
+        failure: MmrlError | None = None
+        try:
+            groups, dropped = ask(ranks.share(samples))
+        except MmrlError as error:
+            failure = error
+        told = ranks.gather(([without_pixels(group) for group in groups], list(dropped), failure))
+        if any(failures := [failed for _, _, failed in told if failed is not None]):
+            raise failures[0]
+        at = {sample.id: place for place, sample in enumerate(samples)}
+        return (
+            sorted((group for part, _, _ in told for group in part), key=lambda g: at[g.group.prompt.sample.id]),
+            sorted((drop for _, part, _ in told for drop in part), key=lambda drop: at[drop.sample_id]),
+        )
+
+    if ranks.first:
+
+        def leading(samples: Sequence[Sample]) -> tuple[list[ScoredGroup], list[Dropped]]:
+            ranks.gather(list(samples))
+            return together(samples)
+
+        try:
+            over = _Over(work(leading), None)
+        except MmrlError as error:
+            over = _Over(None, error)
+        ranks.gather(over)
+    else:
+        while not isinstance(over := ranks.gather(None)[0], _Over):
+            with suppress(MmrlError):  # which ends the first rank's work
+                together(over)
+    if over.failure is not None:
+        raise over.failure
+    result: T = over.result
+    return result
 
 
 def settings_of(model: str, config: Config | None, how: Asking) -> tuple[Config, Sampling, dict[str, Any]]:

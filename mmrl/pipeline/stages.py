@@ -194,12 +194,19 @@ class _Stage:
 
 @contextmanager
 def _together(config: Config, progress: Progress) -> Iterator[_Stage]:
-    """Meet the other ranks, if a launcher started several; part when all is done."""
+    """Meet the other ranks, if a launcher started several; part when all is done.
+
+    Whatever they do until then, they watch each other: one that dies or hangs ends the rest, which name it.
+    """
     if not launched():
         yield _Stage(ALONE, progress)
         return
+    from mmrl.rank_watch import RankWatch
+
     ranks = build.join_ranks(config)
-    yield _Stage(ranks, progress if ranks.first else SilentProgress())
+    silent_after, hung_after = config.backend.silent_after_seconds, config.backend.hung_after_seconds
+    with RankWatch(ranks, silent_after=silent_after, hung_after=hung_after, tell=progress.note):
+        yield _Stage(ranks, progress if ranks.first else SilentProgress())
     leave()
 
 
@@ -217,8 +224,7 @@ def _screened(config: Config, run_dir: Path, start_model: str, splits: Splits, s
         return splits
     from mmrl.pipeline.screening import screened
 
-    manifest, samples, tell = splits.manifests["train"], splits.train, stage.progress
-    kept = stage.ranks.first_does(lambda: screened(config, run_dir, start_model, manifest, samples, tell))
+    kept = screened(config, run_dir, start_model, splits.manifests["train"], splits.train, stage.progress, stage.ranks)
     return replace(splits, train=kept)
 
 

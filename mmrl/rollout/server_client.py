@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
+import socket
 import time
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,7 +16,7 @@ from mmrl.rollout.vllm_server import OURS
 from mmrl.rollout.wire import packed
 
 PIECE = 2**20
-START_SECONDS = 60.0  # until a process of ours listens
+START_SECONDS = 180.0  # until a process of ours listens
 
 
 class ServerFailure(Exception):
@@ -33,6 +35,7 @@ class Client:
         self.host = parts.hostname
         self._port = parts.port
         self._child = child
+        self._calls: set[http.client.HTTPConnection] = set()  # under way
 
     @property
     def local(self) -> bool:
@@ -64,13 +67,25 @@ class Client:
         return found
 
     def kill(self) -> None:
-        """End the process, where it is ours."""
+        """End the process, where it is ours, and whatever waits for its answer."""
         if self._child is not None:
             self._child.kill()
+        for connection in list(self._calls):
+            if connection.sock is not None:
+                with contextlib.suppress(OSError):  # it has ended by itself
+                    connection.sock.shutdown(socket.SHUT_RDWR)
+
+    def again(self) -> Client:
+        """The same server once more: a new process, where it is ours. Raises RunError where none starts."""
+        if self._child is None:
+            return self
+        self.kill()
+        return started_here(1)[0]
 
     def _call(self, method: str, path: str, body: bytes, seconds: float) -> tuple[int, bytes]:
         until = time.monotonic() + seconds
         connection = http.client.HTTPConnection(self.host, self._port, timeout=seconds)
+        self._calls.add(connection)
         try:
             connection.request(method, path, body)
             response = connection.getresponse()
@@ -85,6 +100,7 @@ class Client:
         except (OSError, http.client.HTTPException) as error:
             raise ServerFailure(f"{self.url} {self._ended()}at {path} ({type(error).__name__}: {error})") from error
         finally:
+            self._calls.discard(connection)
             connection.close()
 
     def _ended(self) -> str:

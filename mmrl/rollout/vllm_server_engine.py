@@ -2,7 +2,8 @@
 
 generate      prompts divided by load over the servers → answers checked → groups
 a failure     the server is named and left out; its prompts go to the others, and on to nobody once they have been at
-              two servers that failed; without a server left the run ends
+              two servers that failed; without a server left the run ends. A server that was left out is tried again
+              after a while, beside the others' work, and is back with the next weights
 weights       to all servers at once over process groups; by a file where no group can be formed
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,12 +19,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from mmrl.errors import RunError
 from mmrl.policy.policy import Policy
 from mmrl.rollout.asked import Asked, Asker
 from mmrl.rollout.completions import Written, banned_ids, end_ids, rollout_groups
 from mmrl.rollout.engine import Sampling
 from mmrl.rollout.server_client import Client, ServerFailure
+from mmrl.rollout.server_roster import Member, Roster, finished
 from mmrl.rollout.vllm_engine import write_architecture
 from mmrl.rollout.vllm_sampler import VllmSettings
 from mmrl.rollout.weight_check import Fingerprint, watched
@@ -45,15 +46,8 @@ class ServerSettings:
     start_seconds: float = 600.0  # until vLLM is ready
     generate_seconds: float = 600.0  # for one call's share of one server
     sync_seconds: float = 300.0
+    retry_seconds: float = 60.0  # until one that failed is tried again, then twice that, …; 0: never
     gpus: tuple[int, ...] = ()  # for the servers in order; empty: each sees what this process sees
-
-
-@dataclass(slots=True)
-class _Member:
-    """One server that has not failed."""
-
-    client: Client
-    pair: Pair | None = None
 
 
 @dataclass(slots=True)
@@ -86,13 +80,16 @@ class VllmServerEngine:
         self._device = vllm.device
         self._settings = settings
         self._version = 0
-        self._checked = False
         self._dropped: list[Dropped] = []
-        self._members = [_Member(client=client) for client in clients]
-        self._failures: list[str] = []
+        gpus = [*settings.gpus, *[None] * len(clients)]
         self._sync = settings.sync
-        self._news: list[str] = []
-        self._threads = ThreadPoolExecutor(max_workers=2 * len(clients) + 1, thread_name_prefix="rollout-server")
+        self._threads = ThreadPoolExecutor(max_workers=3 * len(clients) + 1, thread_name_prefix="rollout-server")
+        self._roster = Roster(
+            [Member(client=client, gpu=gpu) for client, gpu in zip(clients, gpus, strict=False)],
+            threads=self._threads,
+            start=self._start_one,
+            retry_seconds=settings.retry_seconds,
+        )
         self._scratch = tempfile.TemporaryDirectory(prefix="mmrl-weights-")
         try:
             self._start(policy, processor, vllm)
@@ -103,12 +100,16 @@ class VllmServerEngine:
     @property
     def failures(self) -> tuple[str, ...]:
         """What the servers that were left out had done, in order."""
-        return tuple(self._failures)
+        return tuple(self._roster.failures)
 
     @property
     def servers(self) -> tuple[str, ...]:
         """Addresses of those that work."""
-        return tuple(member.client.url for member in self._members)
+        return tuple(member.client.url for member in self._roster.working)
+
+    def metrics(self) -> dict[str, float]:
+        """How many servers are at work."""
+        return {"rollout/servers": float(len(self._roster.working))}
 
     def generate(
         self, prompts: Sequence[Prompt], sampling: Sampling, *, step: int, sizes: Sequence[int] | None = None
@@ -116,6 +117,7 @@ class VllmServerEngine:
         """A prompt that was lost with its servers has no group; `take_dropped` says which and why."""
         if not prompts:
             return []
+        self._roster.try_absent()
         counts = list(sizes) if sizes is not None else [sampling.group_size] * len(prompts)
         asked = self._asker.ask(prompts, counts, sampling, step=step)
         written = self._sample(asked, sampling)
@@ -137,32 +139,35 @@ class VllmServerEngine:
 
     def take_notices(self) -> list[str]:
         """Servers that were left out, and other ways that had to be taken, since the last call."""
-        news, self._news = self._news, []
+        news, self._roster.news = self._roster.news, []
         return news
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]], *, version: int) -> None:
         """Raises RunError where no server is left, or where one did not take over what it was sent."""
+        self._roster.try_absent()
+        self._roster.take_back()
         seen: dict[str, Fingerprint] = {}
-        new = weights if self._checked else watched(weights, self._dtype, seen)
+        new = weights if all(m.checked for m in self._roster.working) else watched(weights, self._dtype, seen)
         if self._sync == "group":
             self._join()
         if self._sync == "group":
             self._over_groups(new, version)
         else:
             self._by_file(new, version)
-        if not self._checked:
+        unchecked = [m for m in self._roster.working if not m.checked]
+        if unchecked:
             body = prints(seen)
-            self._everywhere(lambda m: m.client.post("/weights/check", body, seconds=self._settings.sync_seconds))
-            self._checked = True
+            self._roster.everywhere(
+                lambda m: m.client.post("/weights/check", body, seconds=self._settings.sync_seconds), unchecked
+            )
+            for member in unchecked:
+                member.checked = True
         self._version = version
 
     def close(self) -> None:
         """End the servers that are ours."""
         self._threads.shutdown(wait=False, cancel_futures=True)
-        for member in self._members:
-            member.pair = None
-            member.client.kill()
-        self._members = []
+        self._roster.close()
         self._scratch.cleanup()
 
     # ── starting ──
@@ -171,20 +176,16 @@ class VllmServerEngine:
         with tempfile.TemporaryDirectory(prefix="mmrl-vllm-") as folder:
             write_architecture(policy, processor, Path(folder))
             files = {p.name: torch.frombuffer(bytearray(p.read_bytes()), dtype=torch.uint8) for p in _files(folder)}
-        gpus = self._settings.gpus
-        numbers = {id(member): gpus[n] if n < len(gpus) else None for n, member in enumerate(self._members)}
         message = {
             "settings": asdict(replace(vllm, sleeps=False)),
             "banned": banned_ids(policy, processor.tokenizer),
             "end": self._end,
         }
-        self._everywhere(
-            lambda m: m.client.post(
-                "/start",
-                packed({**message, "gpu": numbers[id(m)]}, files),
-                seconds=self._settings.start_seconds,
-            )
-        )
+        self._start_request = lambda gpu: packed({**message, "gpu": gpu}, files)
+        self._roster.everywhere(self._start_one)
+
+    def _start_one(self, member: Member) -> None:
+        member.client.post("/start", self._start_request(member.gpu), seconds=self._settings.start_seconds)
 
     # ── sampling ──
 
@@ -192,17 +193,17 @@ class VllmServerEngine:
         done: dict[int, list[Written]] = {}
         left = {i: _Task(asked=ask) for i, ask in enumerate(asked)}
         while left:
-            self._need_servers()
+            self._roster.need()
             under_way = {
                 self._threads.submit(self._ask, member, [left[i].asked for i in share], sampling): (member, share)
-                for member, share in zip(self._members, _shares(left, len(self._members)), strict=True)
+                for member, share in zip(self._roster.working, _shares(left, len(self._roster.working)), strict=True)
                 if share
             }
-            for future, (member, share) in _finished(under_way):
+            for future, (member, share) in finished(under_way):
                 try:
                     answers = future.result()
                 except ServerFailure as failure:
-                    self._leave_out(member, failure)
+                    self._roster.leave_out(member, failure)
                     for i in share:
                         left[i].failed.append(str(failure))
                 else:
@@ -212,7 +213,7 @@ class VllmServerEngine:
             self._drop_hopeless(left)
         return done
 
-    def _ask(self, member: _Member, asked: Sequence[Asked], sampling: Sampling) -> list[list[Written]]:
+    def _ask(self, member: Member, asked: Sequence[Asked], sampling: Sampling) -> list[list[Written]]:
         data = member.client.post("/generate", request(asked, sampling), seconds=self._settings.generate_seconds)
         try:
             return answered(data, asked, sampling, version=self._version, vocabulary=self._vocabulary)
@@ -220,7 +221,7 @@ class VllmServerEngine:
             raise ServerFailure(f"{member.client.url} answers garbage: {error}") from error
 
     def _drop_hopeless(self, left: dict[int, _Task]) -> None:
-        for i in [i for i, task in left.items() if len(task.failed) >= MOST_ATTEMPTS and self._members]:
+        for i in [i for i, task in left.items() if len(task.failed) >= MOST_ATTEMPTS and self._roster.working]:
             task = left.pop(i)
             self._dropped.append(
                 Dropped(
@@ -234,7 +235,7 @@ class VllmServerEngine:
     # ── weights ──
 
     def _over_groups(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
-        members = list(self._members)
+        members = list(self._roster.working)
         limit = self._settings.sync_seconds
         replies = {
             id(m): self._threads.submit(m.client.tell, "/weights/receive", {"version": version}, seconds=limit)
@@ -243,26 +244,33 @@ class VllmServerEngine:
         for bucket in _and_end(buckets(weights)):
             for member, error in zip(members, send(bucket, [m.pair for m in members if m.pair]), strict=True):
                 if error is not None:
-                    self._leave_out(member, ServerFailure(f"{member.client.url} does not take weights ({error})"))
-            members = [m for m in members if m in self._members]
-            self._need_servers()
+                    self._roster.leave_out(
+                        member, ServerFailure(f"{member.client.url} does not take weights ({error})")
+                    )
+            members = [m for m in members if m in self._roster.working]
+            self._roster.need()
         for member in members:
             try:
                 replies[id(member)].result()
             except ServerFailure as failure:
-                self._leave_out(member, failure)
-        self._need_servers()
+                self._roster.leave_out(member, failure)
+        self._roster.need()
 
     def _join(self) -> None:
         """A process group with each server that has none yet. Where one cannot be formed, weights go by file from now
         on, to all: a server that does not answer either is found then.
         """
-        for member in [m for m in self._members if m.pair is None]:
+        for member in [m for m in self._roster.working if m.pair is None]:
             try:
                 member.pair = self._met(member.client)
             except (RuntimeError, TimeoutError, ServerFailure) as error:
+                if member.failures:
+                    self._roster.leave_out(
+                        member, ServerFailure(f"{member.client.url} forms no process group ({error})")
+                    )
+                    continue
                 self._sync = "file"
-                self._news.append(
+                self._roster.news.append(
                     f"{member.client.url} forms no process group with this machine ({error}): weights go by file"
                 )
                 return
@@ -294,36 +302,11 @@ class VllmServerEngine:
         write_file(weights, path)
         try:
             message = {"path": str(path.absolute()), "version": version}
-            self._everywhere(lambda m: m.client.tell("/weights/file", message, seconds=self._settings.sync_seconds))
+            self._roster.everywhere(
+                lambda m: m.client.tell("/weights/file", message, seconds=self._settings.sync_seconds)
+            )
         finally:
             path.unlink(missing_ok=True)
-
-    # ── servers ──
-
-    def _everywhere(self, call: Any) -> None:
-        """The same on every server at once; those that fail are left out."""
-        under_way = {self._threads.submit(call, member): (member, ()) for member in self._members}
-        for future, (member, _) in _finished(under_way):
-            try:
-                future.result()
-            except ServerFailure as failure:
-                self._leave_out(member, failure)
-        self._need_servers()
-
-    def _leave_out(self, member: _Member, failure: ServerFailure) -> None:
-        if member in self._members:
-            self._members.remove(member)
-            self._failures.append(str(failure))
-            self._news.append(f"a rollout server is left out: {failure}; {len(self._members)} left")
-            member.pair = None
-            member.client.kill()
-
-    def _need_servers(self) -> None:
-        if not self._members:
-            raise RunError(
-                f"no rollout server is left. What happened: {'; '.join(self._failures) or 'none was given'}. Mend what "
-                "the messages say, start servers of your own again, and go on with --resume."
-            )
 
 
 def _shares(left: dict[int, _Task], count: int) -> list[list[int]]:
@@ -335,12 +318,6 @@ def _shares(left: dict[int, _Task], count: int) -> list[list[int]]:
         shares[least].append(i)
         loads[least] += left[i].asked.load
     return [sorted(share) for share in shares]
-
-
-def _finished(under_way: dict[Future[Any], Any]) -> Iterator[tuple[Future[Any], Any]]:
-    """Each future with what belongs to it, once it is done."""
-    for future in as_completed(under_way):
-        yield future, under_way[future]
 
 
 def _and_end(items: Iterable[Bucket]) -> Iterator[Bucket]:

@@ -45,7 +45,12 @@ def engine_of(sampler: VllmSampler, model: toy.LoadedModel) -> VllmEngine:
 
 
 def serving(
-    model: toy.LoadedModel, clients: list[Client], *, generate_seconds: float = 60.0, sync: str = "group"
+    model: toy.LoadedModel,
+    clients: list[Client],
+    *,
+    generate_seconds: float = 60.0,
+    sync: str = "group",
+    retry_seconds: float = 60.0,
 ) -> VllmServerEngine:
     return VllmServerEngine(
         model.policy,
@@ -53,7 +58,11 @@ def serving(
         clients,
         run_seed=0,
         vllm=toy.vllm_settings(),
-        settings=ServerSettings(generate_seconds=generate_seconds, sync=sync),  # type: ignore[arg-type]
+        settings=ServerSettings(
+            generate_seconds=generate_seconds,
+            sync=sync,  # type: ignore[arg-type]
+            retry_seconds=retry_seconds,
+        ),
     )
 
 
@@ -331,6 +340,38 @@ class TestServers:
         engine.close()
         _, left = psutil.wait_procs(processes, timeout=5)
         assert not left
+
+    def test_a_server_that_died_comes_back_and_samples_from_the_present_weights(
+        self, vllm_servers: list[Client], tiny_model: toy.LoadedModel, prompts: list[Prompt]
+    ) -> None:
+        weights = {name: value.detach() for name, value in tiny_model.policy.model.named_parameters()}
+        [own] = started_here(1)
+        assert own._child is not None
+        engine = serving(tiny_model, [own, vllm_servers[0]], retry_seconds=0.01)
+        engine.load_weights([(name, 1.5 * value) for name, value in weights.items()], version=0)
+        assert engine.metrics() == {"rollout/servers": 2.0}
+        os.kill(own._child.process.pid, signal.SIGKILL)
+        assert len(engine.generate(prompts, SAMPLING, step=0)) == len(prompts)
+        assert engine.metrics() == {"rollout/servers": 1.0}
+        engine.generate(prompts[:1], SAMPLING, step=0)  # the trial begins beside it
+        [absent] = engine._roster._absent
+        assert absent.trial is not None
+        absent.trial.result(120)
+        assert engine.metrics() == {"rollout/servers": 1.0}  # it has no weights yet
+        engine.load_weights(weights.items(), version=1)
+        assert engine.metrics() == {"rollout/servers": 2.0}
+        [_, back] = engine.take_notices()
+        assert back.startswith("a rollout server is back: ")
+        assert back.endswith("; 2 work")
+        groups = engine.generate(prompts, SAMPLING, step=0)
+        assert distance(groups, tiny_model) < 1e-4
+        assert {r.policy_version for g in groups for r in g.rollouts} == {1}
+        [_, returned] = engine.servers
+        only = serving(tiny_model, [vllm_servers[0]])
+        only.load_weights(weights.items(), version=1)
+        assert only.generate(prompts, SAMPLING, step=0) == groups  # whoever samples them
+        assert returned != own.url
+        absent.member.client.kill()
 
 
 def test_without_vllm_the_engine_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
