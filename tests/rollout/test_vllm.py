@@ -30,6 +30,7 @@ from mmrl.rollout.wire import packed
 from mmrl.types import Prompt
 from tests import toy
 from tests.contracts.test_rollout_engines import REAL_VLLM, distance
+from tests.curation.material import choice, row, write
 from tests.policy.prompts import prompts_of
 
 SAMPLING = Sampling(group_size=3, max_tokens=8)
@@ -215,15 +216,21 @@ class TestInProcess:
 
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")
-def test_two_ranks_each_have_a_vllm_of_their_own(tiny_folder: Path) -> None:
+def test_two_ranks_sample_and_screen_with_vllm_also_from_a_policy_spread_over_them(
+    tiny_folder: Path, tmp_path: Path, pictures: list[Path]
+) -> None:
+    """What each does: `two_ranks.py`."""
+    pytest.importorskip("deepspeed")
+    rows = [row(f"r{i}", image=str(pictures[i % 4]), choices=["x", "y"], answer=choice("A")) for i in range(7)]
+    write(tmp_path / "all.jsonl", rows)
     root = Path(__file__).parents[2]
     subprocess.run(
         [
             *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
-            *(str(root / "tests" / "rollout" / "two_ranks.py"), str(tiny_folder)),
+            *(str(root / "tests" / "rollout" / "two_ranks.py"), str(tiny_folder), str(tmp_path)),
         ],
-        env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
-        timeout=240,
+        env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"},
+        timeout=400,
         check=True,
     )
 

@@ -5,6 +5,10 @@
 A tiny Qwen2.5-VL with random weights writes completions of a fixed length to pictures of so many visual tokens;
 engines in turns within each setting, the median of the rounds. Also: whether G seeded requests (what the vllm engines
 do) or one request with n = G is faster, and whether both repeat themselves.
+
+    python tools/bench/rollout.py --ahead 12
+
+Only: what a training step of digits takes with vllm_server and rollout.ahead 0 and 1, over so many steps.
 """
 
 from __future__ import annotations
@@ -21,10 +25,14 @@ from typing import Any
 
 import torch
 
+from mmrl.config.load import load_config
+from mmrl.pipeline.stages import train_stage
 from mmrl.policy.load import LoadedModel, load_model
 from mmrl.policy.tiny import save_tiny_model
+from mmrl.progress import SilentProgress
 from mmrl.rollout.engine import Closes, RolloutEngine, Sampling
 from mmrl.rollout.vllm_sampler import VllmSampler, VllmSettings
+from mmrl.training.metrics import read_metrics
 from mmrl.types import Answer, Prompt, Sample, VisionInputs
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the file can be run as it is
@@ -45,8 +53,12 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--hidden", type=int, default=128)
     parser.add_argument("--layers", type=int, default=3)
+    parser.add_argument("--ahead", type=int, default=0, metavar="STEPS")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.ahead:
+        _ahead(options.ahead, options.servers)
+        return
     with scratch_folder() as folder:
         save_tiny_model(folder / "m", seed=0, hidden_size=options.hidden, layers=options.layers)
         model = load_model(str(folder / "m"), device=options.device)
@@ -148,6 +160,32 @@ def _one_request_or_many(sampler: VllmSampler, model: LoadedModel, options: argp
                 for name, times in rows.items()
             )
             print(f"{tokens:>14} {group:>4}  {told}")
+
+
+def _ahead(steps: int, servers: int) -> None:
+    """Two runs from the same random weights. The first two steps are left out: nothing is ahead of them yet."""
+    config = Path(__file__).parents[2] / "configs" / "quickstart" / "digits.yaml"
+    settings = (
+        *("sft=null", "algorithm.filters=[]", f"train.steps={steps}", f"train.checkpoint_every={steps}"),
+        *("rollout.engine=vllm_server", f"rollout.servers.start={servers}", "rollout.vllm.cache_gib=0.25"),
+        *("rollout.vllm.max_model_len=512", "rollout.max_tokens=64", "rollout.max_refills=0", "tracking.to=[]"),
+    )
+    print(f"\nseconds of a step, {servers} servers, median of {steps - 2} (rollouts, update, waited)")
+    for ahead in (0, 1):
+        with scratch_folder() as folder:
+            own = (*settings, f"run.folder={folder}", f"rollout.ahead={ahead}")
+            train_stage(load_config(config, own), resume=False, overwrite=False, progress=SilentProgress())
+            [log] = folder.glob("*/metrics.jsonl")
+            rows = read_metrics(log)[2:]
+        parts = {
+            name: statistics.median(row[f"time/{name}_seconds"] for row in rows)
+            for name in ("step", "rollout", "update", "waited")
+        }
+        stale = max(row["rollout/staleness_max"] for row in rows)
+        print(
+            f"  ahead {ahead}: {parts['step']:.2f} ({parts['rollout']:.2f}, {parts['update']:.2f}, "
+            f"{parts['waited']:.2f}); staleness {stale:.0f}"
+        )
 
 
 def _as_many(sampler: VllmSampler, asked: Any, sampling: Sampling) -> list[list[tuple[int, ...]]]:
