@@ -249,11 +249,7 @@ def _asked(
     from mmrl.pipeline.evaluating import OWN, Kept, changed_config
 
     models = [model_path(name) for name in given]
-    others = {path.stem if path.stem != "data" else "other": str(path) for path in forgetting}
-    if len(others) < len(forgetting):
-        raise typer.BadParameter(
-            "two manifests have the same file name; give them different ones", param_hint="--forgetting"
-        )
+    others = _names(forgetting)
     reference = likelihood if likelihood is None or likelihood == OWN else model_path(likelihood)
     keep = Kept(store=store, reference=reference, traces=[] if traced else None)
     whole = config or config_of_model(models[0])
@@ -267,6 +263,20 @@ def _asked(
         untrained={name: (before[name] if before is not None else None, after[name]) for name in others},
     )
     return told, (changed_config(whole, options), keep.traces or [])
+
+
+def _names(manifests: Sequence[Path]) -> dict[str, str]:
+    """What each is called: its file's name, with its folder's where two are alike or it is only a split's."""
+    found: dict[str, str] = {}
+    for path in manifests:
+        own = path.resolve()
+        name = own.stem
+        if name in (*found, "data", "train", "validation", "test"):
+            name = f"{own.parent.name}_{name}"
+        if name in found:
+            raise typer.BadParameter(f"two manifests are called {name}; rename one", param_hint="--forgetting")
+        found[name] = str(path)
+    return found
 
 
 def _stored(

@@ -27,9 +27,10 @@ def score_geometry(prediction: str, row: Mapping[str, Any]) -> Stored:
 
 def score_count(prediction: str, row: Mapping[str, Any]) -> Stored:
     """A line with `ground_truth` (a whole number) and the prediction: the same number in an `<answer>` block."""
+    written = text_field(row, "ground_truth")
     try:
-        gold = int(text_field(row, "ground_truth"))
+        gold = int(written)
     except ValueError:
-        raise DataError(f"ground_truth is {row['ground_truth']!r}; it must be a whole number") from None
+        raise DataError(f"ground_truth is {written!r}; it must be a whole number") from None
     found = _COUNT.search(prediction)
     return Stored(accuracy=float(found is not None and int(found[1]) == gold))
