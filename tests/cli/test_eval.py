@@ -151,7 +151,7 @@ def test_stored_predictions_by_rewards_of_a_manifest(
     ("arguments", "said"),
     [
         ([], "give MODEL and --data, or --predictions"),
-        (["--predictions", "x.jsonl", "--rules", "vsi"], "Did you mean 'vsi_bench'"),
+        (["--predictions", "x.jsonl", "--rules", "vsi_bnch"], "Did you mean 'vsi_bench'"),
         (["--predictions", "x.jsonl"], "has no 'answer'"),
         (["--predictions", "x.jsonl", "--rules", "vsi_bench", "--out", "no/where.json"], "there is no folder"),
     ],
