@@ -1,4 +1,4 @@
-"""The same training with each engine ends at the same accuracy, within its interval."""
+"""The same training with each engine, and with rollouts ahead, ends at the same accuracy, within its interval."""
 
 from __future__ import annotations
 
@@ -51,13 +51,21 @@ def test_accuracy_after_training_is_alike(started: tuple[Config, Path]) -> None:
     samples = read_manifest(str(data / "test.jsonl"))
     before = accuracy(config, str(config.model.path), samples)
     after: dict[str, Interval] = {}
-    for engine in ("transformers", "vllm", "vllm_server"):
-        own = changed(config, [f"run.name={engine}", f"rollout.engine={engine}"])
+    seen: dict[str, float] = {}
+    for name in ("transformers", "vllm", "vllm_server", "ahead"):
+        engine = ["rollout.engine=vllm_server", "rollout.ahead=1"] if name == "ahead" else [f"rollout.engine={name}"]
+        own = changed(config, [f"run.name={name}", *engine])
         folder = train_stage(own, resume=False, overwrite=False, progress=SilentProgress())
-        after[engine] = accuracy(config, str(folder), samples)
+        after[name] = accuracy(config, str(folder), samples)
         rows = read_metrics(folder.parents[1] / "metrics.jsonl")
         assert len(rows) == STEPS
         assert max(row.get("rollout/dropped_rollout", 0.0) for row in rows) == 0
+        stale = [row["rollout/staleness_max"] for row in rows]
+        assert stale == [0, *[int(name == "ahead")] * (STEPS - 1)]
+        assert {row.get("rollout/servers") for row in rows} == {2.0 if "vllm_server" in engine[0] else None}
+        seen[name] = rows[-1]["train/prompts_seen"]
+        print(name, sum(row["time/step_seconds"] for row in rows))
+    assert len(set(seen.values())) == 1, seen
     print({name: (interval.low, interval.value, interval.high) for name, interval in after.items()}, before.value)
     for name, interval in after.items():
         assert interval.value > before.value, f"{name} learnt nothing"
