@@ -128,7 +128,8 @@ def _settings(replication: Replication, arm: str) -> dict[str, dict[str, Any]]:
 
 def _without_paths(claim: Claim) -> Claim:
     data: dict[str, DataEntry] = {
-        name: entry.model_copy(update={"recipe": Path(entry.recipe).name}) for name, entry in claim.data.items()
+        name: entry.model_copy(update={"recipe": entry.recipe and Path(entry.recipe).name})
+        for name, entry in claim.data.items()
     }
     return claim.model_copy(update={"data": data})
 

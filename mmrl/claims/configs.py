@@ -7,6 +7,7 @@ laid over each other as a config file is over the one it extends; run, data and 
 
 from __future__ import annotations
 
+import json
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ from mmrl.claims.schema import ArmEntry, Claim, EvaluationEntry, QuickEntry, Set
 from mmrl.config.load import load_config
 from mmrl.config.schema import Config
 from mmrl.config.tree import Node, Origin, merge, place, plain, shown
-from mmrl.config.yaml_file import dump_yaml, parse_override, parse_yaml
+from mmrl.config.yaml_file import dump_yaml, parse_override
 from mmrl.errors import ConfigError
 
 
@@ -103,8 +104,13 @@ def run_config(
 def check_configs(claim: Claim) -> None:
     """Every config that the claim leads to, without building anything. ConfigError with all mistakes."""
     wrong: list[str] = []
+    sound: set[str] = set()  # what was found so already: arms are often evaluated alike
     for what, settings, data in _all(claim):
-        recipe = {"recipe": claim.data[data].recipe}
+        key = json.dumps([what.endswith("sft"), settings, data], sort_keys=True)
+        if key in sound:
+            continue
+        entry = claim.data[data]
+        recipe = {"recipe": str(entry.recipe or claim.data[entry.mix[0]].recipe)}  # what it stands for is not looked at
         try:
             config = run_config(settings, what=what, name="check", folder=Path("runs"), seed=0, data=recipe, model=None)
         except ConfigError as error:
@@ -112,6 +118,7 @@ def check_configs(claim: Claim) -> None:
             continue
         if what.endswith("sft") and config.sft is None:
             wrong.append(f"{what}: its config has no `sft` section, which says how it learns. Add one to base or set.")
+        sound.add(key)
     if wrong:
         raise ConfigError(f"claim {claim.name}: " + "\n  ".join(dict.fromkeys(wrong)))
 
@@ -134,10 +141,13 @@ def _all(claim: Claim) -> list[tuple[str, Settings, str]]:
     return found
 
 
-def _node(settings: Settings) -> Node:
-    root, problems = parse_yaml(dump_yaml(settings), Origin())
-    assert not problems, problems  # it was written by us
-    return root
+def _node(value: Any) -> Node:
+    """Plain values as the tree that `merge` works on."""
+    if isinstance(value, Mapping):
+        return Node(value={str(key): _node(child) for key, child in value.items()}, origin=Origin())
+    if isinstance(value, list | tuple):
+        return Node(value=tuple(_node(child) for child in value), origin=Origin())
+    return Node(value=value, origin=Origin())
 
 
 def _without_file(message: str, path: Path, what: str) -> str:

@@ -40,7 +40,7 @@ def find_claim(name_or_path: str | os.PathLike[str]) -> Path:
 def load_claim(name_or_path: str | os.PathLike[str], *, check: bool = True) -> Claim:
     """The claim, with recipes' paths absolute. ConfigError names every mistake of the file.
 
-    check: also put together and check every run config that it leads to (half a second); leave it out to list claims.
+    check: also put together and check every run config that it leads to (a second or two); leave it out to list claims.
     """
     path = find_claim(name_or_path)
     try:

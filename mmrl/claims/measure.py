@@ -10,17 +10,18 @@ from statistics import fmean, stdev
 from mmrl.claims.schema import Counted, Evaluated, MeasureEntry, Reduced
 from mmrl.claims.spent import Spent, summed
 from mmrl.claims.unit import TRAINED, Replication, read_evaluation, read_trained
-from mmrl.evaluation.result import EvaluationResult, SampleRow
-from mmrl.rewards.agreement import agreement
+from mmrl.evaluation.result import SampleRow
 from mmrl.training.metrics import read_metrics
-from mmrl.types import Sample
+
+CONSISTENT = "consistent"  # of evaluation/measures.py
+ROW_FIELDS = {"format": "format", "length": "tokens", "truncated": "truncated"}
 
 
 def measured(replication: Replication, entry: MeasureEntry, *, seed: int, arm: str) -> float | None:
     """The number of a measure."""
     folders = replication.folders(seed, arm)
     if entry.evaluated is not None:
-        values = [_evaluated(replication, folders[-1], name, entry.evaluated, entry.task) for name in entry.on]
+        values = [_evaluated(folders[-1], name, entry.evaluated, entry.task) for name in entry.on]
         return fmean(values)
     if entry.forgotten is not None:
         return _forgotten(replication, arm, folders, entry.forgotten)
@@ -40,28 +41,21 @@ def counted(steps: list[Spent], what: Counted) -> float:
     return total
 
 
-def evaluation_figure(
-    rows: Sequence[SampleRow], samples: Sequence[Sample], figure: Evaluated, task: str | None = None
-) -> float:
+def evaluation_figure(rows: Sequence[SampleRow], figure: Evaluated, task: str | None = None) -> float:
     """One figure of greedy answers. Accuracy is of all samples, the others of those that were answered (0: none).
 
-    consistency: share of answers at which the reasoning ends (`rewards/agreement.py`); a reasoning that names no
-    conclusion does not.
+    consistency: share of answers with a reasoning that concludes with them (`evaluation/measures.py`, consistent). An
+    answer without any reasoning is none of them.
     """
-    by_id = {sample.id: sample for sample in samples}
     chosen = [row for row in rows if task is None or row.task == task]
     if figure == "accuracy":
-        return fmean(row.greedy_accuracy for row in chosen) if chosen else math.nan
+        return fmean(row.accuracy for row in chosen) if chosen else math.nan
     answered = [row for row in chosen if row.dropped is None]
     if not answered:
         return 0.0
     if figure == "consistency":
-        return fmean(agreement(row.greedy_text, by_id[row.id]) == "agrees" for row in answered)
-    if figure == "format":
-        return fmean(row.greedy_format for row in answered)
-    if figure == "length":
-        return fmean(row.greedy_tokens for row in answered)
-    return fmean(row.greedy_truncated for row in answered)
+        return fmean(row.measures.get(CONSISTENT, 0.0) for row in answered)
+    return fmean(getattr(row, ROW_FIELDS[figure]) for row in answered)
 
 
 def reduced(values: Sequence[float], how: Reduced) -> float | None:
@@ -77,13 +71,8 @@ def reduced(values: Sequence[float], how: Reduced) -> float | None:
     return {"last": values[-1], "lowest": min(values), "highest": max(values)}[how]
 
 
-def _evaluated(replication: Replication, folder: Path, name: str, figure: Evaluated, task: str | None) -> float:
-    from mmrl.data.manifest import read_manifest
-
-    entry = replication.claim.evaluations[name]
-    result: EvaluationResult = read_evaluation(folder, name)
-    samples = read_manifest(replication.data_folder(entry.data) / f"{entry.split}.jsonl")
-    return evaluation_figure(result.rows, samples, figure, task)
+def _evaluated(folder: Path, name: str, figure: Evaluated, task: str | None) -> float:
+    return evaluation_figure(read_evaluation(folder, name).rows, figure, task)
 
 
 def _forgotten(replication: Replication, arm: str, folders: Sequence[Path], figure: Evaluated) -> float | None:
@@ -93,7 +82,7 @@ def _forgotten(replication: Replication, arm: str, folders: Sequence[Path], figu
     for folder, stage in zip(folders[:-1], stages[:-1], strict=True) if len(stages) > 1 else ():
         for name, entry in replication.claim.evaluations.items():
             if entry.data == replication.claim.data_of(stage):
-                then, at_the_end = (_evaluated(replication, f, name, figure, None) for f in (folder, folders[-1]))
+                then, at_the_end = (_evaluated(f, name, figure, None) for f in (folder, folders[-1]))
                 falls.append(then - at_the_end)
     return fmean(falls) if falls else None
 

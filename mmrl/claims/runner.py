@@ -59,16 +59,20 @@ def replicate(
 
 def build_data(replication: Replication, progress: Progress) -> None:
     """The claim's data sets, once."""
+    from mmrl.curation.mix import mix_manifests
     from mmrl.data.recipe import build_recipe
 
     for name, entry in replication.claim.data.items():
-        build_recipe(
-            entry.recipe,
-            replication.data_folder(name),
-            seed=entry.seed,
-            settings=entry.settings,
-            progress=progress,
-        )
+        folder = replication.data_folder(name)
+        if entry.recipe is not None:
+            build_recipe(entry.recipe, folder, seed=entry.seed, settings=entry.settings, progress=progress)
+            continue
+        folder.mkdir(parents=True, exist_ok=True)
+        parts = [replication.data_folder(part) for part in entry.mix]
+        for split in ("train", "validation", "test"):
+            paths = [part / f"{split}.jsonl" for part in parts]
+            if all(path.is_file() for path in paths) and not (folder / f"{split}.jsonl").is_file():
+                mix_manifests(paths, folder / f"{split}.jsonl", seed=entry.seed or 0, workers=1)
 
 
 def decides_runs(claim: Claim) -> dict[str, Any]:

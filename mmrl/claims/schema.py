@@ -37,11 +37,18 @@ class SourceEntry(Section):
 
 
 class DataEntry(Section):
-    """A data set, built once for all arms and seeds."""
+    """A data set, built once for all arms and seeds: from a recipe, or mixed of data sets named before it."""
 
-    recipe: str = Field(description="a recipe's name, or a YAML file relative to the claim's file")
+    recipe: str | None = Field(None, description="a recipe's name, or a YAML file relative to the claim's file")
     settings: tuple[str, ...] = Field((), description="as `mmrl data build --set` takes them: n_train=300, size=56")
     seed: Annotated[int, Field(ge=0)] | None = Field(None, description="default: the recipe's")
+    mix: tuple[Name, ...] = Field((), description="instead of recipe: as many rows of each, in every split they share")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> DataEntry:
+        if (self.recipe is None) == (not self.mix):
+            raise ValueError("give either recipe, or mix: the names of data sets that stand before it")
+        return self
 
 
 class StageEntry(Section):
@@ -196,6 +203,10 @@ class Claim(Section):
             wanted += [(f"{at}.measure", "measure", statement.measure, self.measures)]
             wanted += [(f"{at}.{k}", "arm", getattr(statement, k), self.arms) for k in ("arm", "against")]
         wanted += [("quick.arms", "arm", name, self.arms) for name in self.quick.arms]
+        before: list[str] = []
+        for name, entry in self.data.items():
+            wanted += [(f"data.{name}.mix", "data set before it", part, tuple(before)) for part in entry.mix]
+            before += [name] if entry.recipe else []
         wrong = [f"{at}: {unknown_name(kind, name, known)}" for at, kind, name, known in wanted if name not in known]
         if START in self.arms:
             wrong.append(f"arms: {START!r} is the cold start's own folder; choose another name")
