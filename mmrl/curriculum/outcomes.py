@@ -39,9 +39,16 @@ def distinct_trigrams(group: ScoredGroup) -> float:
 
 
 def known_pass_rate(sample: Sample) -> float | None:
-    """The pass rate the manifest gives, or None."""
+    """The pass rate the manifest gives, or None. DataError where it is no share."""
     rate = sample.metadata.get(PASS_RATE)
-    return None if rate is None else float(rate)
+    if rate is None:
+        return None
+    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1:
+        raise DataError(
+            f"sample {sample.id!r}: metadata.{PASS_RATE} is {rate!r}; samplers read it as the share of correct "
+            "rollouts, from 0 to 1. Correct it, remove it, or measure it with `mmrl data difficulty`."
+        )
+    return float(rate)
 
 
 def draw(weights: Sequence[float], count: int, *, seed: Sequence[int]) -> list[int]:

@@ -89,6 +89,13 @@ def test_no_samples_are_an_error(name: str) -> None:
         SAMPLERS[name]([], seed=0)
 
 
+@pytest.mark.parametrize("name", ["solvable", "variance_aware", "easy_to_hard", "uncertain", "knapsack"])
+@pytest.mark.parametrize("rate", ["high", 50, -0.1, True, {"mean": 0.5}])
+def test_a_pass_rate_that_is_no_share_is_an_error_before_anything_runs(name: str, rate: object) -> None:
+    with pytest.raises(DataError, match=r"'s1': metadata\.pass_rate is"):
+        SAMPLERS[name]([sample(0, pass_rate=0.5), sample(1, pass_rate=rate)], seed=0)
+
+
 def test_instance_filtering_drops_what_was_never_right_and_keeps_what_always_was() -> None:
     """Correct 0, 1, 8, 0 of 8: the second and third stay."""
     samples = [sample(i) for i in range(4)]
