@@ -162,6 +162,12 @@ class TraceIndex:
             return [], self._one(f"SELECT count(*) FROM groups WHERE {where}", values)[0]
         return [_row(row[:-1]) for row in found], found[0][-1] if found else 0
 
+    def places(self, find: Find, *, limit: int) -> list[tuple[int, int]]:
+        """Step and place of the first `limit` groups that are looked for, in their order; of scored ones only."""
+        where, values = self._where(find)
+        sql = f"SELECT step, place FROM groups WHERE ({where}) AND size > 0 ORDER BY {SORTS[find.sort]}, step, place"
+        return [(int(step), int(place)) for step, place in self._searched(f"{sql} LIMIT ?", [*values, limit])]
+
     def at(self, step: int, place: int) -> GroupRow | None:
         """The row of the line that begins at byte `place` of a step's file."""
         found = self._all(f"SELECT {', '.join(COLUMNS)} FROM groups WHERE step = ? AND place = ?", [step, place])

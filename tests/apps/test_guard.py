@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,13 @@ def test_nothing_else_is(manifest: Path, spelling: str):
     assert shown.pictures == ()
     assert "no manifest of this run names it" in shown.broken
     assert str(manifest.parent) not in shown.broken  # pages are passed on: no folders
+
+
+def test_a_name_that_is_not_utf_8_is_known(manifest: Path):
+    name = os.fsdecode(b"caf\xe9.png")
+    with manifest.open("a") as file:
+        file.write(json.dumps({"media": [{"type": "image", "path": name}]}) + "\n")
+    MediaGuard([manifest]).check_path(str(manifest.parent / name))
 
 
 def test_every_frame_of_a_list_must_be_named(manifest: Path):

@@ -108,6 +108,13 @@ def test_pages_of_a_list_never_overlap(index: TraceIndex, sort: str):
     assert [(row.step, row.sample_id) for page in pages for row in page] == whole
 
 
+def test_places_are_those_of_the_rows_with_rollouts(index: TraceIndex):
+    for sort in ("newest", "oddest"):
+        rows, _ = index.find(Find(sort=sort), limit=50)
+        assert index.places(Find(sort=sort), limit=50) == [(row.step, row.place) for row in rows if row.size]
+    assert len(index.places(Find(), limit=2)) == 2
+
+
 def test_sorting_brings_the_odd_to_the_top(index: TraceIndex):
     assert found(index, sort="one lucky first")[0][1] in ("a", "c")
     assert found(index, sort="lowest pass rate")[0] == (2, "d")

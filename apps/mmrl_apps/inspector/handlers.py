@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 P = ParamSpec("P")
-_NEIGHBOURS = 20_000  # rows of a list in which the next group is looked for
+_NEIGHBOURS = 50_000  # groups of a list in which the next group is looked for
 
 
 def _said(work: Callable[Concatenate[Handlers, P], str]) -> Callable[Concatenate[Handlers, P], str]:
@@ -200,10 +200,9 @@ class Handlers:
     ) -> tuple[int, int] | None:
         """The group before (−1) or after (+1) in the list; from none, the list's first. None at its ends."""
         try:
-            rows, _ = self._inspector.run(run).index.find(groups_page.asked(values), limit=_NEIGHBOURS)
+            places = self._inspector.run(run).index.places(groups_page.asked(values), limit=_NEIGHBOURS)
         except MmrlError:
             return where
-        places = [(row.step, row.place) for row in rows if row.size]
         if where not in places:
             return places[0] if places else None
         position = places.index(where) + direction
