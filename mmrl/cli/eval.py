@@ -209,7 +209,7 @@ def evaluate(
         if rules is not None:
             raise typer.BadParameter("goes with --predictions only", param_hint="--rules")
         told, used = _asked(
-            [model, *([against] if against is not None else [])],
+            [name for name in (model, against) if name is not None],
             data,
             forgetting or [],
             loaded,

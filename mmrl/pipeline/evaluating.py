@@ -288,7 +288,7 @@ def save_for_inspector(
         raise RunError(f"{path} holds another model's evaluation. Give this one another name, or remove that file.")
     made_here = not known or (folder / MADE_BY).exists()
     path.parent.mkdir(parents=True, exist_ok=True)
-    if made_here:
+    if made_here and (traces or not known):
         data = result.facts.get("data")
         body = config.model_copy(update={"data": config.data.model_copy(update={"test": data, "recipe": None})})
         if body.data.train is None:

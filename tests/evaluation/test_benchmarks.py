@@ -106,7 +106,9 @@ def test_vsi_averages_types_and_the_three_directions_as_one(tmp_path: Path) -> N
         }
     )
     assert list(figures)[-1] == "overall"
-    assert result.overall.accuracy.value == pytest.approx((1 + 0 + 0 + 1 + 1 + 0.1 + 0) / 7)  # of questions: another one
+    assert result.overall.accuracy.value == pytest.approx(
+        (1 + 0 + 0 + 1 + 1 + 0.1 + 0) / 7
+    )  # the mean of questions is another one
     assert result.slices["question_type"]["object_rel_direction_hard"].accuracy.value == 0.5
     low, high = (getattr(result.benchmarks["vsi_bench"]["overall"], end) for end in ("low", "high"))
     assert low <= figures["overall"] <= high

@@ -17,7 +17,7 @@ from mmrl.evaluation.result import EvaluationResult, EvaluationSettings
 from mmrl.evaluation.summary import evaluation_metrics
 from mmrl.rewards.build import reward_uses
 from mmrl.rewards.runtime import RewardScorer
-from mmrl.rollout.scripted_engine import ScriptedEngine, Script
+from mmrl.rollout.scripted_engine import Script, ScriptedEngine
 from mmrl.training.metrics import metric
 from mmrl.types import Answer, AnswerType, Completion, RolloutGroup, Sample
 from tests.traces.fakes import ChoiceScorer, choice_sample, render
@@ -66,7 +66,9 @@ def test_answers_without_reasoning_have_no_consistency() -> None:
 
 
 def test_likelihood_is_told_where_it_was_taken() -> None:
-    assert measures_of("<answer>B</answer>", choice_sample("one"), answer_likelihood=0.25) == {"answer_likelihood": 0.25}
+    assert measures_of("<answer>B</answer>", choice_sample("one"), answer_likelihood=0.25) == {
+        "answer_likelihood": 0.25
+    }
 
 
 def run(samples: Sequence[Sample], script: Script, settings: EvaluationSettings, **more: Any) -> EvaluationResult:
@@ -78,9 +80,7 @@ def run(samples: Sequence[Sample], script: Script, settings: EvaluationSettings,
         }
     )
     with RewardScorer(uses) as scorer:
-        return evaluate(
-            samples, render=render, engine=ScriptedEngine(script), scorer=scorer, settings=settings, **more
-        )
+        return evaluate(samples, render=render, engine=ScriptedEngine(script), scorer=scorer, settings=settings, **more)
 
 
 def test_dropped_samples_are_worth_nothing_in_quality_and_left_out_of_consistency() -> None:
