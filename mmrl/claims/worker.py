@@ -15,6 +15,7 @@ from mmrl.claims.unit import Replication, Unit, run_unit
 from mmrl.errors import MmrlError, RunError
 from mmrl.pipeline import Stopped
 from mmrl.progress import SilentProgress
+from mmrl.training.interrupt import Terminated
 
 SECONDS_TO_STOP = 120.0  # for a step, its checkpoint, or an evaluation; then it is killed, and that unit's end is lost
 
@@ -78,7 +79,7 @@ class Workers:
 def serve(descriptor: int) -> None:
     """A process: units, one after the other, until the parent is gone."""
     connection = connected(descriptor)
-    with contextlib.suppress(EOFError):
+    with contextlib.suppress(EOFError, Terminated):  # the parent is gone, or told us to stop
         while True:
             replication, (seed, arm) = connection.recv()
             connection.send(_outcome(replication, seed, arm))
