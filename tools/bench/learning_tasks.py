@@ -65,7 +65,7 @@ TASKS: dict[str, Task] = {
         prompts=24,
         group_size=8,
         max_tokens=32,
-        learning_rate=3e-4,
+        learning_rate=2e-4,
         held_out=300,
     ),
     "pages": Task(
@@ -77,7 +77,7 @@ TASKS: dict[str, Task] = {
         prompts=8,
         group_size=8,
         max_tokens=32,
-        learning_rate=3e-4,
+        learning_rate=2e-4,
         held_out=100,
     ),
 }

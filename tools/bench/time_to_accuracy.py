@@ -38,6 +38,7 @@ from tools.bench.workers import Worker
 class Learner:
     """One tool on its way."""
 
+    tool: str
     worker: Worker
     seconds: float = 0.0  # of its steps
     steps: int = 0
@@ -47,6 +48,7 @@ class Learner:
     def evaluate(self, goal: float) -> None:
         accuracy = self.worker.order("evaluate")["accuracy"]
         self.curve.append((round(self.seconds, 3), accuracy))
+        print(f"{self.tool}: step {self.steps}, {self.seconds:.1f} s, {accuracy:.1%}", file=sys.stderr, flush=True)
         if accuracy >= goal and self.reached is None:
             self.reached = self.seconds
 
@@ -109,7 +111,7 @@ def race(ready: Prepared, options: argparse.Namespace) -> dict[str, Any]:
         learners = {}
         for tool in options.tools:
             cell = replace(ready.cell, folder=f"{ready.cell.folder}/{tool}")
-            learners[tool] = Learner(stack.enter_context(Worker(tool, cell)))
+            learners[tool] = Learner(tool, stack.enter_context(Worker(tool, cell)))
         for learner in learners.values():
             learner.worker.ready()
             learner.evaluate(ready.goal)
