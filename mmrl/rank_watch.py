@@ -213,7 +213,9 @@ class RankWatch:
             self._store.set(_VERDICT, what)
             if self._ranks.first:  # with which the store ends
                 time.sleep(3 * self._interval)
-        self._verdict = f"{what}. The run cannot go on without it: start it again with --resume."
+        self._verdict = (
+            f"{what}. The run cannot go on without it: start it again with --resume. See docs/failures/lost-rank.md."
+        )
         self._judged.set()
         if not self._judging_only:
             self._tell(f"rank {self._ranks.rank}: {self._verdict}")

@@ -78,7 +78,8 @@ def check_file(path: str | os.PathLike[str], *, what: str) -> None:
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(
             f"the {what} {os.fspath(path)} does not exist. The data set names it, so its samples cannot be shown to "
-            f"the model: put the file there, correct the path, or remove its rows (`mmrl data validate` lists them)."
+            f"the model: put the file there, correct the path, or remove its rows (`mmrl data validate` lists them). "
+            f"See docs/failures/unusable-media.md."
         ) from None
     except OSError as error:
         raise _broken(path, "unreadable file", f"cannot be read ({error.strerror})") from error

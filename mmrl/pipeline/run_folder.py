@@ -167,7 +167,7 @@ def check_same_data(run_dir: Path, manifests: Mapping[str, str]) -> None:
     if changed:
         raise RunError(
             f"{', '.join(changed)} changed since {run_dir} was started, so it would go on with other samples. Bring "
-            "the file back, or start anew under another run.name."
+            "the file back, or start anew under another run.name. See docs/failures/data-changed.md."
         )
 
 

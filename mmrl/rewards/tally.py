@@ -90,7 +90,7 @@ class Tally:
                 raise RewardError(
                     f"reward {name!r} failed on the last {failures} completions in a row, {never}: training on it "
                     f"would teach nothing. Last failure: {run.last_error}. Mend the reward, or raise its "
-                    f"timeout_seconds if it was killed."
+                    f"timeout_seconds if it was killed. See docs/failures/reward-failures.md."
                 )
 
     def metrics(self) -> dict[str, float]:

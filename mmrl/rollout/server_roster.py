@@ -85,7 +85,8 @@ class Roster:
         if not self.working:
             raise RunError(
                 f"no rollout server is left. What happened: {'; '.join(self.failures) or 'none was given'}. Mend what "
-                "the messages say, start servers of your own again, and go on with --resume."
+                "the messages say, start servers of your own again, and go on with --resume. See "
+                "docs/failures/lost-server.md."
             )
 
     def try_absent(self) -> None:

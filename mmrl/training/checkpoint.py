@@ -79,7 +79,7 @@ def newest_sound(run_dir: Path, tell: Callable[[str], None]) -> Checkpoint | Non
         listed = "; ".join(f"{c.folder.name}: {wrong}" for c, wrong in damaged)
         raise RunError(
             f"{run_dir}: no checkpoint of this run is whole any more ({listed}). Bring one back from a copy, or begin "
-            "anew with --overwrite."
+            "anew with --overwrite. See docs/failures/damaged-checkpoint.md."
         )
     return None
 

@@ -45,7 +45,7 @@ def means_full(error: BaseException, folder: Path) -> bool:
 def full_disk(run_dir: Path, *, what: str, last_good: str) -> str:
     return (
         f"the disk that holds {run_dir} is full ({free_bytes(run_dir) / 2**20:,.0f} MiB free): {what}. The run ended; "
-        f"{last_good}. Free space or move the run folder, and go on with --resume."
+        f"{last_good}. Free space or move the run folder, and go on with --resume. See docs/failures/disk-full.md."
     )
 
 

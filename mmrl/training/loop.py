@@ -390,7 +390,7 @@ def _not_finite(trainer: Trainer, step: int, steps: int) -> str:
         f"steps {step - steps + 1}–{step} each had an update whose loss or gradient was not finite. None of them was "
         f"made: the weights are those of the update before. The samples are in {trainer.run_dir / NOT_FINITE}, as "
         "traces. Look at them, or lower train.learning_rate; --resume goes on from the last checkpoint. "
-        "train.stop_after_skipped says how many such steps are allowed."
+        "train.stop_after_skipped says how many such steps are allowed. See docs/failures/not-finite.md."
     )
 
 
@@ -406,5 +406,6 @@ def _nothing_to_learn(step: int, collected: Collected) -> str:
     counted = ", ".join(f"{reasons.count(r)} × {r}" for r in dict.fromkeys(reasons)) or "no samples"
     return (
         f"steps {step - EMPTY_STEPS_TO_STOP + 1}–{step} had no group to learn from (last step: {counted}). "
-        "Choose samples the policy sometimes gets right, train it a little first, or loosen the algorithm's filters."
+        "Choose samples the policy sometimes gets right, train it a little first, or loosen the algorithm's filters. "
+        "See docs/failures/nothing-to-learn.md."
     )

@@ -308,7 +308,7 @@ METRICS: dict[str, Metric] = {
     "watch/<trouble>": Metric(
         unit="–",
         formula="1 in steps in which the watcher sees this trouble, by means over its window; else absent",
-        reading="What was seen is in warnings.jsonl, what to try in docs/health.md.",
+        reading="What was seen is in warnings.jsonl, what to try in docs/failures/.",
     ),
     # ── the run ──
     "train/prompts_seen": Metric(

@@ -2,7 +2,7 @@
 
 Every kind of trouble is a function from the run's last steps to a sentence, or None. All of them look at means over
 `window` steps, so that one odd step is no trouble; none needs anything but the log, so a resumed run goes on watching
-where it was. What to try: `docs/health.md`, one heading per trouble.
+where it was. What to try: `docs/failures/`, one page per trouble; `docs/health.md` lists them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from mmrl.atomic import write_atomically
 from mmrl.errors import RunError
 
 FILE = "warnings.jsonl"  # in the run folder: one object per warning
-PAGE = "docs/health.md"
 
 Row = Mapping[str, float]
 ACCURACY, FORMAT, LENGTH = "reward/accuracy_mean", "reward/format_mean", "rollout/length_mean"
@@ -140,6 +139,11 @@ TROUBLES: dict[str, Look] = {
 }
 
 
+def page_of(trouble: str) -> str:
+    """Where it says what to try."""
+    return f"docs/failures/{trouble.replace('_', '-')}.md"
+
+
 def troubles(rows: Sequence[Row], settings: WatchSettings) -> dict[str, str]:
     """What is wrong after these steps: kind → sentence. Nothing before the first window is full."""
     if len(rows) < settings.window:
@@ -167,7 +171,7 @@ class Watcher:
         self._rows.append({"step": step, **row})
         found = troubles(self._rows, self._settings)
         fresh = [
-            Warned(step=step, trouble=name, message=found[name], link=f"{PAGE}#{name.replace('_', '-')}")
+            Warned(step=step, trouble=name, message=found[name], link=page_of(name))
             for name in found
             if name not in self._active
         ]
@@ -184,7 +188,7 @@ class Watcher:
         if not ending:
             return None
         found = troubles(self._rows, self._settings)
-        return "; ".join(f"{name}: {found[name]} ({PAGE}#{name.replace('_', '-')})" for name in ending)
+        return "; ".join(f"{name}: {found[name]} ({page_of(name)})" for name in ending)
 
 
 def read_warnings(run_dir: Path) -> list[Warned]:

@@ -206,7 +206,7 @@ def make_run(folder: Path, *, name: str = "made", rate: float = 1e-3) -> Path:
         "step": 1,
         "trouble": "no_signal",
         "message": "95% of the groups have equal rewards",
-        "link": "docs/health.md#no-signal",
+        "link": "docs/failures/no-signal.md",
     }
     (run / "warnings.jsonl").write_text(json.dumps(warning) + "\n")
     write_evaluations(run, list(samples.values()))

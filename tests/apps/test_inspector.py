@@ -110,7 +110,7 @@ def test_smoothing_is_an_average_that_starts_at_the_first_value():
 
 
 def test_warnings_and_differences(handlers: Handlers):
-    assert "docs/health.md#no-signal" in handlers.warnings(["made"])
+    assert "docs/failures/no-signal.md" in handlers.warnings(["made"])
     told = handlers.differences(["made", "other"])
     assert "train.learning_rate" in told
     assert "0.1" in told

@@ -170,7 +170,7 @@ def test_curves_warnings_and_differences(page: Page, address: str, screenshots: 
     page.goto(f"{address}?tab=runs")
     page.wait_for_selector("#curves .main-svg")
     assert page.locator("#curves .legend .traces").count() == 2
-    assert "docs/health.md#no-signal" in page.inner_text("#warnings")
+    assert "docs/failures/no-signal.md" in page.inner_text("#warnings")
     assert "train.learning_rate" in page.inner_text("#differences")
     settled(page)
     page.screenshot(path=screenshots / "inspector-runs.png", full_page=True)

@@ -196,10 +196,10 @@ def test_a_damaged_part_is_named_and_the_rest_reported(run: Path, name: str) -> 
 
 def test_what_the_watcher_saw_is_reported(run: Path) -> None:
     assert build_report(run, facts={})["warnings"] == []
-    warned = {"step": 7, "trouble": "no_signal", "message": "95% of <all>", "link": "docs/health.md#no-signal"}
+    warned = {"step": 7, "trouble": "no_signal", "message": "95% of <all>", "link": "docs/failures/no-signal.md"}
     (run / "warnings.jsonl").write_text(json.dumps(warned) + "\n")
     assert build_report(run, facts={})["warnings"] == [warned]
-    assert "step 7: no signal: 95% of <all>. What to try: docs/health.md#no-signal" in page_of(run).text
+    assert "step 7: no signal: 95% of <all>. What to try: docs/failures/no-signal.md" in page_of(run).text
 
 
 def test_evaluations_of_different_samples_are_shown_side_by_side_but_not_compared(run: Path) -> None:

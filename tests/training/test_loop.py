@@ -285,7 +285,7 @@ def test_an_infinite_gradient_is_skipped_too(make: Callable[..., Trainer]) -> No
 def test_the_watcher_stops_a_run_at_a_checkpoint_when_told_to(make: Callable[..., Trainer]) -> None:
     trainer = make("run", checkpoint_every=100)
     told = replace(trainer, watch=WatchSettings(window=1, truncated=0.0, duplicates=1.0, stop_on=("truncation",)))
-    with pytest.raises(RunError, match=r"as watch.stop_on asks: truncation: .*docs/health.md#truncation"):
+    with pytest.raises(RunError, match=r"as watch.stop_on asks: truncation: .*docs/failures/truncation.md"):
         train(told)
     [saved] = checkpoints(trainer.run_dir)
     rows = read_metrics(trainer.run_dir / "metrics.jsonl")

@@ -9,7 +9,7 @@ import pytest
 
 from mmrl.config.schema import WatchConfig
 from mmrl.training.metrics import metric
-from mmrl.training.watcher import PAGE, TROUBLES, Watcher, WatchSettings, read_warnings, troubles
+from mmrl.training.watcher import TROUBLES, Watcher, WatchSettings, page_of, read_warnings, troubles
 
 ROOT = Path(__file__).parents[2]
 WINDOW = WatchSettings(window=4)
@@ -114,8 +114,8 @@ def test_it_ends_a_run_only_for_what_it_was_told_to(tmp_path: Path) -> None:
         assert (watcher.reason_to_stop is not None) == ends
 
 
-def test_config_and_page_know_every_trouble() -> None:
+def test_config_and_pages_know_every_trouble() -> None:
     assert WatchSettings(**WatchConfig().model_dump()) == WatchSettings()
     assert WatchConfig(stop_on=tuple(TROUBLES)).stop_on == tuple(TROUBLES)
-    page = (ROOT / PAGE).read_text(encoding="utf-8")
-    assert all(f"\n## {name.replace('_', '-')}\n" in page for name in TROUBLES)
+    index = (ROOT / "docs" / "health.md").read_text(encoding="utf-8")
+    assert all((ROOT / page_of(name)).is_file() and page_of(name).removeprefix("docs/") in index for name in TROUBLES)
