@@ -65,10 +65,7 @@ def join_ranks(config: Config) -> Ranks:
 
 
 def load_policy(config: Config, path: str, *, to_train: bool = False) -> LoadedModel:
-    """The policy at `path`, in the config's number format and on its device.
-
-    In 4 bits, or with its weights still in their files for ZeRO-3, only where it is to train.
-    """
+    """The policy at `path`, in the config's number format and on its device; in 4 bits only where it is to train."""
     import torch
 
     from mmrl.policy.load import load_model
@@ -79,7 +76,6 @@ def load_policy(config: Config, path: str, *, to_train: bool = False) -> LoadedM
         device=set_up_torch(config),
         trust_remote_code=config.model.trust_remote_code,
         four_bit=to_train and config.model.four_bit,
-        unread=to_train and config.backend.type == "deepspeed" and config.backend.zero_stage == 3,
     )
     model.policy.kernel = config.backend.attention
     return model
@@ -183,8 +179,6 @@ def build_engine(config: Config, model: LoadedModel, *, rests: bool = True) -> R
                 gpus=servers.gpus,
             ),
         )
-    if model.unread is not None:
-        return engine  # the loop gives it the weights, once a backend has read them
     try:
         engine.load_weights(merged_weights(model.policy.model), version=0)
     except BaseException:
@@ -569,6 +563,8 @@ def build_trainer(
             evaluate_every=config.evaluation.every if validation else 0,
             ahead=config.rollout.ahead,
             stop_after_skipped=settings.stop_after_skipped,
+            silent_after=config.backend.silent_after_seconds,
+            hung_after=config.backend.hung_after_seconds,
         ),
         sampling=build_sampling(config),
         algorithm=algorithm,

@@ -194,19 +194,12 @@ class _Stage:
 
 @contextmanager
 def _together(config: Config, progress: Progress) -> Iterator[_Stage]:
-    """Meet the other ranks, if a launcher started several; part when all is done.
-
-    Whatever they do until then, they watch each other: one that dies or hangs ends the rest, which name it.
-    """
+    """Meet the other ranks, if a launcher started several; part when all is done."""
     if not launched():
         yield _Stage(ALONE, progress)
         return
-    from mmrl.rank_watch import RankWatch
-
     ranks = build.join_ranks(config)
-    silent_after, hung_after = config.backend.silent_after_seconds, config.backend.hung_after_seconds
-    with RankWatch(ranks, silent_after=silent_after, hung_after=hung_after, tell=progress.note):
-        yield _Stage(ranks, progress if ranks.first else SilentProgress())
+    yield _Stage(ranks, progress if ranks.first else SilentProgress())
     leave()
 
 
@@ -279,7 +272,7 @@ def _train(config: Config, run_dir: Path, start_model: str, splits: Splits, stag
         return found.folder
     # A run that goes on past an earlier end has another model: what was said of the old one no longer holds.
     for old in (run_dir / "evaluation").glob("*after.json"):
-        old.unlink()
+        old.unlink(missing_ok=True)
     with timed(run_dir, "train", ranks), build.build_scorer(config, splits.train) as scorer:
         # With adapters the model itself stays what it was; a checkpoint's weights have them merged already.
         merged = config.train.lora is not None
