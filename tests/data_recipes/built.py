@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 
 from mmrl.data.manifest import read_manifest
 from mmrl.data.recipe import build_recipe
@@ -25,9 +25,15 @@ def generated_recipes() -> list[str]:
 
 
 @cache
+def home() -> TemporaryDirectory[str]:
+    """Where the builds of this session lie; `conftest.py` removes it."""
+    return TemporaryDirectory(prefix="mmrl-test-recipes-")
+
+
+@cache
 def built(name: str, sizes: tuple[int, ...] = SMALL) -> Path:
     """The folder of a build."""
-    folder = Path(mkdtemp(prefix=f"recipe-{name}-")) / name
+    folder = Path(home().name) / "-".join(map(str, sizes)) / name
     share = DEAR.get(name, 1.0)
     settings = [f"n_{split}={max(2, round(size * share))}" for split, size in zip(SPLITS, sizes, strict=True)]
     build_recipe(name, folder, settings=settings)
