@@ -46,7 +46,8 @@ def main() -> None:
             if given.digits:
                 curves(page, address, given.digits, given.out)
                 groups(page, address, given.digits[0], given.out)
-                compare(page, address, given.digits[0], given.out)
+                if (given.digits[0] / "evaluation" / "after.json").is_file():  # the run has come to its end
+                    compare(page, address, given.digits[0], given.out)
             if given.boxes is not None:
                 group(page, address, given.boxes, given.out / "inspector-group.png", task="box", sort="highest reward")
                 tokens(page, address, given.boxes, given.out)
