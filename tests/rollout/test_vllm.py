@@ -363,7 +363,7 @@ class TestServers:
         engine.generate(prompts[:1], SAMPLING, step=0)  # the trial begins beside it
         [absent] = engine._roster._absent
         assert absent.trial is not None
-        absent.trial.result(120)
+        absent.trial.result(300)
         assert engine.metrics() == {"rollout/servers": 1.0}  # it has no weights yet
         engine.load_weights(weights.items(), version=1)
         assert engine.metrics() == {"rollout/servers": 2.0}
