@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -243,6 +244,7 @@ def _asked(
     traced: bool,
     progress: Any,
 ) -> tuple[Told, Any]:
+    from mmrl.cli.interrupted import continued
     from mmrl.cli.models import model_path
     from mmrl.evaluation.printed import Told
     from mmrl.pipeline import config_of_model, evaluate_on
@@ -253,9 +255,9 @@ def _asked(
     reference = likelihood if likelihood is None or likelihood == OWN else model_path(likelihood)
     keep = Kept(store=store, reference=reference, traces=[] if traced else None)
     whole = config or config_of_model(models[0])
-    found = evaluate_on(
-        models, {"data": str(data), **others}, config=whole, options=options, progress=progress, keep=keep
-    )
+    manifests = {"data": str(data), **others}
+    with continued(store) if store is not None else nullcontext():
+        found = evaluate_on(models, manifests, config=whole, options=options, progress=progress, keep=keep)
     after, before = found[0], found[1] if len(found) > 1 else None
     told = Told(
         after=after["data"],

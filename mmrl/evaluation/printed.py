@@ -122,6 +122,8 @@ def _facts(result: EvaluationResult) -> str:
         "longest": f"{settings.max_tokens} tokens",
         "intervals": f"{100 * settings.confidence:g} %, bootstrap of {settings.resamples} resamples over samples",
     }
+    if "predictions" in result.facts:  # how they were drawn is not known
+        how = {"intervals": how["intervals"]}
     return "\n".join(f"- {key.replace('_', ' ')}: {value}" for key, value in {**result.facts, **how}.items())
 
 
