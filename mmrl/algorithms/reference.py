@@ -31,6 +31,10 @@ class Reference(Protocol):
     copies: ClassVar[tuple[str, ...]]  # which copies the backend has to keep; all start as the policy
     moves_policy: ClassVar[bool]  # whether it acts although no part asks for `ref_logprobs`
 
+    def acts_after(self, update: int) -> bool:
+        """Whether `after_update` would change anything after that update."""
+        ...
+
     def after_update(self, update: int, policy: Parameters, copies: Mapping[str, Parameters]) -> None:
         """Called after optimiser update number `update` (from 1) of the stage."""
         ...
@@ -43,6 +47,9 @@ class NoReference:
     copies: ClassVar[tuple[str, ...]] = ()
     moves_policy: ClassVar[bool] = False
 
+    def acts_after(self, update: int) -> bool:
+        return False
+
     def after_update(self, update: int, policy: Parameters, copies: Mapping[str, Parameters]) -> None:
         return None
 
@@ -53,6 +60,9 @@ class FrozenReference:
 
     copies: ClassVar[tuple[str, ...]] = (REFERENCE,)
     moves_policy: ClassVar[bool] = False
+
+    def acts_after(self, update: int) -> bool:
+        return False
 
     def after_update(self, update: int, policy: Parameters, copies: Mapping[str, Parameters]) -> None:
         return None
@@ -67,6 +77,9 @@ class AdapterOff:
 
     copies: ClassVar[tuple[str, ...]] = ()
     moves_policy: ClassVar[bool] = False
+
+    def acts_after(self, update: int) -> bool:
+        return False
 
     def after_update(self, update: int, policy: Parameters, copies: Mapping[str, Parameters]) -> None:
         return None
@@ -91,9 +104,12 @@ class EmaReference:
     def __post_init__(self) -> None:
         _check_every(self.every)
 
+    def acts_after(self, update: int) -> bool:
+        return update % self.every == 0
+
     @torch.no_grad()
     def after_update(self, update: int, policy: Parameters, copies: Mapping[str, Parameters]) -> None:
-        if update % self.every == 0:
+        if self.acts_after(update):
             _follow(copies[PRECISE], policy, self.decay)
             _assign(copies[REFERENCE], copies[PRECISE])
 
@@ -109,9 +125,12 @@ class PeriodicReference:
     def __post_init__(self) -> None:
         _check_every(self.every)
 
+    def acts_after(self, update: int) -> bool:
+        return update % self.every == 0
+
     @torch.no_grad()
     def after_update(self, update: int, policy: Parameters, copies: Mapping[str, Parameters]) -> None:
-        if update % self.every == 0:
+        if self.acts_after(update):
             _assign(copies[REFERENCE], policy)
 
 
@@ -130,6 +149,9 @@ class ElasticReset:
 
     def __post_init__(self) -> None:
         _check_every(self.every)
+
+    def acts_after(self, update: int) -> bool:
+        return True
 
     @torch.no_grad()
     def after_update(self, update: int, policy: Parameters, copies: Mapping[str, Parameters]) -> None:

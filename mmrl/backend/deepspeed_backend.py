@@ -36,6 +36,7 @@ from torch import Tensor, nn
 
 from mmrl.algorithms.reference import PRECISE, REFERENCE, AdapterOff, NoReference, Reference
 from mmrl.backend.backend import OptimizerSettings
+from mmrl.backend.masters import Masters
 from mmrl.backend.optimizer import (
     build_optimizer,
     freeze_parts,
@@ -104,14 +105,17 @@ class DeepSpeedBackend:
         if checkpoint_layers:
             policy.checkpoint_layers()
         self._trainable = trainable(policy)
-        values = [parameter for _, parameter in self._trainable]
+        values: list[Tensor] = [parameter for _, parameter in self._trainable]
+        # DeepSpeed has no float32 masters at stage 0, and sums gradients in the weights' format.
+        self._masters = Masters([p for _, p in self._trainable]) if zero.stage == 0 else None
+        if self._masters is not None:
+            values = self._masters.values
         optimizer = build_optimizer(parameter_groups(policy, self._trainable, values, settings), settings)
         if zero.offload_optimizer != "none" and self._device.type == "cuda":
             from deepspeed.ops.adam import DeepSpeedCPUAdam
 
             optimizer = DeepSpeedCPUAdam(optimizer.param_groups, betas=settings.betas, adamw_mode=True)
         self._held = False  # whether the coming step is to update nothing
-        self._norm = math.nan  # stage 0
         optimizer.register_step_pre_hook(self._before_update)
         self._call_reference: Any = None
         if self._reference is not None:
@@ -123,7 +127,16 @@ class DeepSpeedBackend:
         self._engine = deepspeed.initialize(
             model=_Outputs(policy), optimizer=optimizer, config=self._config(training=True)
         )[0]
-        self._shards = Shards(self._engine, stage=zero.stage, optimizer=optimizer, trainable=self._trainable)
+        if self._masters is not None:
+            self._engine.enable_backward_allreduce = False
+        self._shards = Shards(
+            self._engine,
+            stage=zero.stage,
+            optimizer=optimizer,
+            trainable=self._trainable,
+            masters=self._masters,
+            ranks=ranks,
+        )
         self._copies = self._first_copies()
         self._passes = Passes(
             policy,
@@ -194,7 +207,7 @@ class DeepSpeedBackend:
 
     def backward(self, loss: Float[Tensor, ""]) -> None:
         self._pending = True
-        self._engine.backward(loss * self._ranks.count)
+        self._engine.backward(loss if self._masters is not None else loss * self._ranks.count)
 
     def optimizer_step(self) -> tuple[float, float]:
         self.policy.features.end_update()
@@ -202,8 +215,7 @@ class DeepSpeedBackend:
         share = schedule(self._settings, self._updates)
         rate = self._settings.learning_rate * share
         set_rates(self._engine.optimizer.param_groups, share)
-        self._engine.step()
-        norm = self._norm if self._zero.stage == 0 else float(self._engine.get_global_grad_norm())
+        norm = self._plain_step() if self._masters is not None else self._sharded_step()
         if not math.isfinite(norm):
             return norm, rate
         self._updates += 1
@@ -211,23 +223,36 @@ class DeepSpeedBackend:
             self._apply_rule()
         return norm, rate
 
+    def _sharded_step(self) -> float:
+        """DeepSpeed's update, which it skips where the norm of the gradient is not finite. Returns the norm."""
+        self._engine.step()
+        return float(self._engine.get_global_grad_norm())
+
+    def _plain_step(self) -> float:
+        """The same at stage 0, where there is nothing that DeepSpeed would spread."""
+        assert self._masters is not None
+        self._masters.complete(self._ranks)
+        norm = float(nn.utils.clip_grad_norm_(self._masters.values, self._settings.max_grad_norm))
+        if math.isfinite(norm):
+            self._engine.optimizer.step()
+            self._masters.round()
+        self._engine.optimizer.zero_grad(set_to_none=True)
+        return norm
+
     def _before_update(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         """Without gradients AdamW does nothing: neither the weights nor its memory change."""
-        if self._zero.stage == 0 and not self._held:  # DeepSpeed neither clips nor looks at the norm
-            values = [parameter for _, parameter in self._trainable]
-            self._norm = float(nn.utils.clip_grad_norm_(values, self._settings.max_grad_norm))
-        if self._held or (self._zero.stage == 0 and not math.isfinite(self._norm)):
-            for group in optimizer.param_groups:
-                for value in group["params"]:
-                    value.grad = None
+        if self._held:
+            optimizer.zero_grad(set_to_none=True)
 
     def discard_gradients(self) -> None:
         self.policy.features.end_update()
-        if self._pending:  # DeepSpeed has no other way to forget what it has reduced already than to make a step
+        if self._masters is not None:
+            self._engine.optimizer.zero_grad(set_to_none=True)
+        elif self._pending:  # DeepSpeed has no other way to forget what it has reduced already than to make a step
             self._held = True
             self._engine.step()
             self._held = False
-            self._pending = False
+        self._pending = False
 
     def add_up(self, share: Tensor) -> Tensor:
         return self._ranks.add_up(share)
@@ -268,6 +293,7 @@ class DeepSpeedBackend:
                 [(n, p) for n, p in named if is_adapter(n)], keep=first, sharded=self._zero.stage == 3
             ),
             "copies": {name: self._whole_copy(name, keep=first) for name in self._copies},
+            "pieces": self._shards.pieces(),
         }
         return state if first else {}
 
@@ -279,7 +305,7 @@ class DeepSpeedBackend:
                 "the checkpoint's adapters are not those of train.lora (other targets, parts, or none). Resume with "
                 "the settings the run began with."
             )
-        self._shards.load(state["moments"], values)
+        self._shards.load(state["moments"], values, state.get("pieces", {}))
         self._updates = state["updates"]
         for name in self._copies:
             self._load_copy(name, state["copies"][name])
@@ -344,11 +370,16 @@ class DeepSpeedBackend:
 
     @torch.no_grad()
     def _apply_rule(self) -> None:
-        held = self._local(self.policy)
-        before = [value._version for value in held]
-        self._rule.after_update(self._updates, held, self._copies)
-        moved = [p for p, v, old in zip(self.policy.parameters(), held, before, strict=True) if v._version != old]
-        self._shards.adopt([p for p in moved if p.requires_grad])  # a rule that moves the policy moves its masters
+        """The rule on every parameter by itself: their masters need not all be whole at one time."""
+        if not self._rule.acts_after(self._updates):
+            return
+        for i, parameter in enumerate(self.policy.parameters()):
+            value = self._shards.precise(parameter)
+            before = value._version
+            copies = {name: [values[i]] for name, values in self._copies.items()}
+            self._rule.after_update(self._updates, [value], copies)
+            if value._version != before:  # a rule may move the policy
+                self._shards.adopt(parameter, value)
 
     def _whole_copy(self, name: str, *, keep: bool) -> dict[str, Tensor]:
         names = [parameter for parameter, _ in self.policy.model.named_parameters()]
@@ -396,13 +427,13 @@ class DeepSpeedBackend:
             "train_micro_batch_size_per_gpu": 1,  # it divides nothing: losses are shares of the step's
             "gradient_accumulation_steps": 1,
             "managed_gradient_accumulation": False,
-            "gradient_clipping": self._settings.max_grad_norm if zero.stage else 0.0,
+            "gradient_clipping": self._settings.max_grad_norm,
             "steps_per_print": 2**31 - 1,
             "zero_optimization": sharding,
             "zero_allow_untested_optimizer": True,
             "zero_force_ds_cpu_optimizer": False,
         }
-        if self._dtype == torch.bfloat16:
+        if self._dtype == torch.bfloat16 and zero.stage > 0:  # at stage 0 it would keep masters of masters
             config["bf16"] = {"enabled": True, "check_grad_overflow": True}
             config["data_types"] = {"grad_accum_dtype": "fp32"}
         return config
@@ -423,16 +454,10 @@ class _Outputs(nn.Module):
 
 def check_possible(policy: Policy, settings: OptimizerSettings, zero: ZeroSettings) -> None:
     """Raise ConfigError, saying what to take instead, for what DeepSpeed cannot do with this policy."""
-    dtype = next(p.dtype for p in policy.parameters() if p.is_floating_point())
-    if zero.stage == 0 and dtype != torch.float32:
+    if settings.optimizer == "adamw_8bit" and zero.offload_optimizer != "none":
         raise ConfigError(
-            "backend.zero_stage 0 spreads nothing, and DeepSpeed then keeps no float32 copy of bfloat16 weights: small "
-            "updates would be lost. Set backend.zero_stage: 1, or backend.type: torch."
-        )
-    if settings.optimizer == "adamw_8bit" and zero.stage > 0:
-        raise ConfigError(
-            "train.optimizer adamw_8bit: its blocks would be cut by DeepSpeed's shards, which a checkpoint could not "
-            "put together again. Take adamw (spread over ranks it is small), or backend.type: torch."
+            "train.optimizer adamw_8bit with backend.offload_optimizer: DeepSpeed's optimiser for offloaded memory "
+            "is AdamW in 32 bits. Take one of the two: adamw with the offload, or adamw_8bit on the GPU."
         )
     if zero.offload_optimizer == "nvme" and zero.stage < 3:
         raise ConfigError("backend.offload_optimizer nvme needs backend.zero_stage 3; below it, take cpu.")

@@ -32,26 +32,23 @@ class Masters:
             # As soon as a micro-batch's gradient is there: summed in bfloat16 over many, small shares would be lost.
             parameter.register_post_accumulate_grad_hook(_adder(master))
 
-    @property
-    def separate(self) -> bool:
-        """Whether any parameter has a master besides itself."""
-        return any(m is not p for m, p in zip(self.values, self._parameters, strict=True))
-
     @torch.no_grad()
-    def add_up(self, ranks: Ranks) -> None:
-        """Sum the gradients over all ranks. One that any rank has is zero on those that have none."""
-        if not ranks.several:
-            return
-        wanted = ranks.most([float(value.grad is not None) for value in self.values])
-        chosen = [value for value, there in zip(self.values, wanted, strict=True) if there]
-        for value in chosen:
+    def complete(self, ranks: Ranks) -> None:
+        """Sum the gradients over all ranks; what no micro-batch of any rank has used gets zeros.
+
+        Without a gradient AdamW would leave a parameter alone, its momentum and weight decay too, and an update would
+        depend on whether anything ran the unused part all the same, as sharded backends must (`Policy.forward`).
+        """
+        for value in self.values:
             if value.grad is None:
                 value.grad = torch.zeros_like(value)
+        if not ranks.several:
+            return
         bucket: list[Tensor] = []
-        for i, value in enumerate(chosen):
+        for i, value in enumerate(self.values):
             assert value.grad is not None
             bucket.append(value.grad)
-            if sum(g.numel() for g in bucket) >= BUCKET or i + 1 == len(chosen):
+            if sum(g.numel() for g in bucket) >= BUCKET or i + 1 == len(self.values):
                 flat = ranks.add_up(torch.cat([g.flatten() for g in bucket]))
                 for gradient, summed in zip(bucket, flat.split([g.numel() for g in bucket]), strict=True):
                     gradient.copy_(summed.view_as(gradient))
@@ -63,6 +60,15 @@ class Masters:
         for parameter, master in zip(self._parameters, self.values, strict=True):
             if parameter is not master:
                 parameter.copy_(master)
+
+    def of(self, parameter: nn.Parameter) -> Tensor:
+        """The master of one of the parameters."""
+        return next(m for m, p in zip(self.values, self._parameters, strict=True) if p is parameter)
+
+    def named(self, names: Sequence[str]) -> dict[str, Tensor]:
+        """Those that are not the parameters themselves; `names` of all of them."""
+        pairs = zip(names, self.values, self._parameters, strict=True)
+        return {name: master for name, master, parameter in pairs if master is not parameter}
 
     @torch.no_grad()
     def load(self, values: Sequence[Tensor | None]) -> None:

@@ -14,10 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from mmrl.backend.backend import OptimizerSettings
+from mmrl.backend.eight_bit import SMALLEST, STATES, rounded, written_out
 from mmrl.errors import ConfigError
 from mmrl.policy.policy import Policy
 
 BASE = "base_rate"  # in a parameter group: its learning rate before the schedule
+MOMENTS = ("exp_avg", "exp_avg_sq")  # what AdamW remembers of each number, besides how many updates there were
 Named = Sequence[tuple[str, nn.Parameter]]
 Moments = dict[str, dict[str, Any]]  # parameter's name → what AdamW remembers of it
 
@@ -109,11 +111,29 @@ def load_moments(
     optimizer: torch.optim.Optimizer, named: Named, values: Sequence[Tensor], saved: Mapping[str, Mapping[str, Any]]
 ) -> None:
     """The opposite of `moments`. Raises ConfigError where another optimiser or other parameters were saved."""
-    check_moments(saved, [name for name, _ in named], eight_bit=not isinstance(optimizer, torch.optim.AdamW))
+    eight_bit = is_eight_bit(optimizer)
+    check_moments(saved, [name for name, _ in named], eight_bit=eight_bit)
     optimizer.state.clear()
     for (name, _), value in zip(named, values, strict=True):
-        if name in saved:
-            optimizer.state[value] = {key: _placed(key, kept, value) for key, kept in saved[name].items()}
+        if name not in saved:
+            continue
+        memory = saved[name]
+        if eight_bit and value.numel() >= SMALLEST and memory[STATES[0]].dtype == torch.float32:  # written by shards
+            memory = rounded({key: memory[key] for key in STATES}, step=int(memory["step"]))
+        optimizer.state[value] = {key: _placed(key, kept, value) for key, kept in memory.items()}
+
+
+def is_eight_bit(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether it keeps its memory in 8 bits."""
+    return hasattr(optimizer, "name2qmap")  # bitsandbytes' only: asking by its class would import it
+
+
+def plain_moment(memory: Mapping[str, Any], key: str) -> Tensor:
+    """`exp_avg` or `exp_avg_sq` in float32, whichever optimiser kept it."""
+    if key in memory:
+        found: Tensor = memory[key]
+        return found
+    return written_out(memory, STATES[MOMENTS.index(key)])
 
 
 def check_moments(saved: Mapping[str, Mapping[str, Any]], names: Sequence[str], *, eight_bit: bool) -> None:

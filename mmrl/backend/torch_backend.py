@@ -144,7 +144,7 @@ class TorchBackend:
         owed = self.policy.features.end_update()
         if owed is not None:
             owed.backward()
-        self._masters.add_up(self._ranks)
+        self._masters.complete(self._ranks)
 
     def forward(
         self, parts: Sequence[Part], *, entropy: bool = False, learn_entropy: bool = False
@@ -203,12 +203,11 @@ class TorchBackend:
         return lambda folder: self._model.save(folder, weights)
 
     def state(self) -> dict[str, Any]:
-        masters = zip(self._trainable, self._masters.values, strict=True)
         names = [name for name, _ in self.policy.model.named_parameters()]
         return {
             "updates": self._updates,
             "moments": moments(self._optimizer, self._trainable, self._masters.values),
-            "masters": {name: master for (name, p), master in masters if master is not p},
+            "masters": self._masters.named([name for name, _ in self._trainable]),
             "adapters": adapter_state(self.policy.model),
             "copies": {
                 copy_name: {name: value.detach() for name, value in zip(names, values, strict=True)}

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from mmrl.algorithms.build import build_algorithm
 from mmrl.backend.backend import TrainBackend
 from mmrl.errors import ConfigError
 from mmrl.policy.load import load_model
@@ -22,6 +23,7 @@ from tests.backend.two_ranks import (
     algorithm_of,
     backend_of,
     groups_of,
+    pictures_then_text,
     step,
     two_steps,
     what_came_of_it,
@@ -29,6 +31,11 @@ from tests.backend.two_ranks import (
 
 ALGORITHMS = ("grpo", "apo", "grpo_care")
 STAGES = (0, 1, 2, 3)
+# Where a part without gradient would be seen: in its momentum, its decay, its own rate and the norm that is clipped.
+DECAYING = Variant(
+    weight_decay=0.3, max_grad_norm=0.05, learning_rates=(("vision", 1e-4), ("projector", 5e-4)), budget=120
+)
+EIGHT_BIT = Variant(optimizer="adamw_8bit")
 
 # Settings that must change nothing but where things lie; each at the stages it is for.
 VARIANTS = {
@@ -42,7 +49,7 @@ VARIANTS = {
     "dora": Variant(lora="dora"),
     "bfloat16": Variant(dtype=torch.bfloat16),
 }
-PLACES = {"offload": (2, 3), "bfloat16": (2, 3), "minibatches": (0, 3), "small_micro_batches": (0, 1, 2, 3)}
+PLACES = {"offload": (2, 3), "bfloat16": (0, 1, 2, 3), "minibatches": (0, 3), "small_micro_batches": (0, 1, 2, 3)}
 
 
 def staged(variant: Variant, stage: int) -> Variant:
@@ -64,6 +71,44 @@ def resumed(
     backend.load_state(saved["state"])
     groups = groups_of("mixed", model, folder)
     return what_came_of_it(backend, [step(backend, chosen, groups, ranks)])
+
+
+def follows_masters(folder: Path, ranks: Ranks, *, variant: Variant) -> dict[str, Any]:
+    """One step in bfloat16: the policy's values before, its masters after, and the float32 copy of the reference."""
+    model = load_model(str(folder / "model"))
+    chosen = algorithm_of("grpo_care")
+    backend = backend_of(model, variant, chosen, ranks)
+    before = {name: value.float().cpu().clone() for name, value in backend.weights()}
+    found = what_came_of_it(backend, [step(backend, chosen, groups_of("mixed", model, folder), ranks)])
+    return {**found, "before": before}
+
+
+def falls_back(folder: Path, ranks: Ranks, *, variant: Variant) -> dict[str, Any]:
+    """Two steps in bfloat16 with a rule that puts the policy back to an average after every second."""
+    model = load_model(str(folder / "model"))
+    chosen = build_algorithm({"base": "grpo", "reference": {"type": "elastic_reset", "every": 2, "decay": 0.5}})
+    backend = backend_of(model, variant, chosen, ranks)
+    groups = groups_of("mixed", model, folder)
+    step(backend, chosen, groups, ranks)
+    first = what_came_of_it(backend, [])["state"]
+    found = what_came_of_it(backend, [step(backend, chosen, groups, ranks)])
+    return {**found, "first": first}
+
+
+def in_eight_bits(folder: Path, ranks: Ranks, *, variant: Variant) -> dict[str, Any]:
+    """Two steps, what is saved then, and a third: by the same backend, and by one that begins from what was saved."""
+    model = load_model(str(folder / "model"))
+    chosen = algorithm_of("grpo_care")
+    groups = groups_of("mixed", model, folder)
+    straight = backend_of(model, variant, chosen, ranks)
+    updates = [step(straight, chosen, groups, ranks) for _ in range(2)]
+    saved = ranks.gather(what_came_of_it(straight, updates))[0]
+    third = what_came_of_it(straight, [step(straight, chosen, groups, ranks)])
+    weights = {**model.policy.model.state_dict(), **saved["weights"]}
+    model.policy.model.load_state_dict(weights)
+    again = backend_of(model, variant, chosen, ranks)
+    again.load_state(saved["state"])
+    return {**saved, "third": third, "again": what_came_of_it(again, [step(again, chosen, groups, ranks)])}
 
 
 def not_finite(folder: Path, ranks: Ranks, *, variant: Variant) -> dict[str, Any]:
@@ -165,5 +210,12 @@ CASES["resumed-lora"] = partial(resumed, of="lora-3", variant=Variant(stage=2, l
 for _stage in STAGES:
     CASES[f"not_finite-{_stage}"] = partial(not_finite, variant=Variant(stage=_stage))
 CASES["whole-3"] = partial(weights_one_by_one, variant=Variant(stage=3))
-CASES["refused-bfloat16"] = partial(refused, variant=Variant(stage=0, dtype=torch.bfloat16))
-CASES["refused-8bit"] = partial(refused, variant=Variant(stage=2, optimizer="adamw_8bit"))
+CASES["refused-8bit"] = partial(refused, variant=Variant(stage=2, optimizer="adamw_8bit", offload=True))
+for _stage in STAGES:
+    CASES[f"text-{_stage}"] = partial(pictures_then_text, variant=staged(DECAYING, _stage))
+    CASES[f"masters-{_stage}"] = partial(follows_masters, variant=Variant(stage=_stage, dtype=torch.bfloat16))
+    CASES[f"falls_back-{_stage}"] = partial(falls_back, variant=Variant(stage=_stage, dtype=torch.bfloat16))
+    CASES[f"8bit-{_stage}"] = partial(in_eight_bits, variant=staged(EIGHT_BIT, _stage))
+CASES["text-torch"] = partial(pictures_then_text, variant=dataclasses.replace(DECAYING, kind="torch"))
+CASES["8bit-2-to-3"] = partial(resumed, of="8bit-2", variant=staged(EIGHT_BIT, 3), algorithm="grpo_care")
+CASES["8bit-bfloat16"] = partial(in_eight_bits, variant=dataclasses.replace(EIGHT_BIT, stage=2, dtype=torch.bfloat16))

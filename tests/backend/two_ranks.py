@@ -61,17 +61,20 @@ class Variant:
     dtype: torch.dtype = torch.float32
     lora: str = ""  # "lora", "dora"
     optimizer: str = "adamw"
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
 
 
 def samples_of(media: str, folder: Path) -> list[Sample]:
     """Five: two that show something, three that do not."""
     pictures = [folder / f"noise-{i}.png" for i in range(4)]
-    shown = {
+    shown: dict[str, list[list[Media]]] = {
         "image": [[_picture(pictures[0])], [_picture(pictures[1]), _picture(pictures[2])]],
         "video": [[_clip(folder / "0.mp4")], [_clip(folder / "1.mp4")]],
         "mixed": [[_clip(folder / "0.mp4")], [_picture(pictures[3])]],
-    }[media]
-    return [replace(toy.choice_sample(f"s{i}"), media=tuple([*shown, [], [], []][i])) for i in range(5)]
+        "text": [[], []],
+    }
+    return [replace(toy.choice_sample(f"s{i}"), media=tuple([*shown[media], [], [], []][i])) for i in range(5)]
 
 
 def groups_of(media: str, model: LoadedModel, folder: Path) -> list[ScoredGroup]:
@@ -98,6 +101,8 @@ def backend_of(
         SETTINGS,
         part_learning_rates=dict(variant.learning_rates),
         optimizer=variant.optimizer,  # type: ignore[arg-type]
+        weight_decay=variant.weight_decay,
+        max_grad_norm=variant.max_grad_norm,
     )
     options: dict[str, Any] = {
         "reference": algorithm.reference_rule,
@@ -161,10 +166,17 @@ def two_steps(
     chosen = algorithm_of(algorithm)
     backend = backend_of(model, variant, chosen, ranks)
     groups = groups_of(media, model, folder)
-    if minibatches > 1:  # something to see in each: else plain torch leaves the tower alone, and its momentum with it
-        groups = [groups[i] for i in (0, 2, 1, 3, 4)]
     updates = [step(backend, chosen, groups, ranks, minibatches=minibatches) for _ in range(2)]
     return what_came_of_it(backend, updates)
+
+
+def pictures_then_text(folder: Path, ranks: Ranks, *, variant: Variant) -> dict[str, Any]:
+    """A step with pictures on one rank, two of nothing but text on all, and one with pictures again."""
+    model = load_model(str(folder / "model"))
+    chosen = algorithm_of("grpo_care")
+    backend = backend_of(model, variant, chosen, ranks)
+    media = ("mixed", "text", "text", "mixed")
+    return what_came_of_it(backend, [step(backend, chosen, groups_of(m, model, folder), ranks) for m in media])
 
 
 Case = Callable[[Path, Ranks], Any]
