@@ -1,6 +1,6 @@
 """The gate at a run's start: does the engine sample from the policy that is trained, and does either see its pictures?
 
-    ask        the engine briefly answers the first sample of each kind: text, image, several images, video, both
+    ask        the engine briefly answers the first samples of each kind: text, image, several images, video, both
     parity     the trainer reads its tokens again; their log-probabilities have to be alike
     pixels     each picture is replaced by noise (`policy/scrambled.py`): the same tokens must get another likelihood
                from the trainer, and the same seeds another answer, or at least other log-probabilities, from the engine
@@ -28,8 +28,8 @@ from mmrl.rollout.engine import LosesGroups, RolloutEngine, Sampling
 from mmrl.training.collect import Renderer
 from mmrl.types import Prompt, RolloutGroup, Sample
 
-ANSWERS, TOKENS = 2, 24  # of each sample, of each answer
-CANDIDATES = 3  # samples of a kind that are tried until one's media can be used
+SAMPLES, ANSWERS, TOKENS = 2, 2, 24  # of each kind, of each sample, of each answer
+CANDIDATES = 5  # samples of a kind that are tried until so many can be shown
 MOST_ITEMS = 8  # pictures and clips of one sample that are replaced, one after the other
 SHOWN = 4  # worst tokens in the message
 NOISE = 2.0  # a change has to exceed what repeating the same question changes, by this factor
@@ -112,16 +112,17 @@ def pass_gate(
     or where a picture reaches one of them not at all. All ranks call it together, each with its own engine.
     """
     prompts = _prompts(gate.samples, renderer)
-    probed = _probe(gate, prompts, engine=engine, backend=backend, step=step, ranks=ranks)
-    everyone = ranks.gather(probed)
-    for rank, found in enumerate(everyone):
+    everyone = ranks.gather(_probe(gate, prompts, engine=engine, backend=backend, step=step, ranks=ranks))
+    for rank, (found, lost) in enumerate(everyone):
         where = f" (rank {rank})" if ranks.several else ""
+        if prompts and not found:
+            raise RunError(f"rollout.engine {gate.engine}{where} answered none of the first samples: {'; '.join(lost)}")
         _refuse(gate, found, decode, where)
-    return _line(gate, [one for found in everyone for one in found])
+    return _line(gate, [one for found, _ in everyone for one in found])
 
 
 def _prompts(samples: Sequence[Sample], renderer: Renderer) -> list[Prompt]:
-    """The first sample of each kind whose media can be used."""
+    """The first samples of each kind whose media can be used."""
     candidates: dict[str, list[Sample]] = {}
     for sample in samples:
         of_kind = candidates.setdefault(kind_of(sample), [])
@@ -129,17 +130,17 @@ def _prompts(samples: Sequence[Sample], renderer: Renderer) -> list[Prompt]:
             of_kind.append(sample)
     found = []
     for of_kind in candidates.values():
+        shown: list[Prompt] = []
         for sample in of_kind:
-            prompts, _ = renderer.render([sample])
-            if prompts:
-                found += prompts
-                break
+            shown += renderer.render([sample])[0] if len(shown) < SAMPLES else []
+        found += shown
     return found
 
 
 def _probe(
     gate: ParityGate, prompts: Sequence[Prompt], *, engine: RolloutEngine, backend: Reads, step: int, ranks: Ranks
-) -> list[_Probed]:
+) -> tuple[list[_Probed], list[str]]:
+    """What every sample that was answered shows, and why others were not."""
     brief = replace(
         gate.sampling, group_size=ANSWERS, max_tokens=min(TOKENS, gate.sampling.max_tokens), purpose=PURPOSE
     )
@@ -152,9 +153,6 @@ def _probe(
     shown = [group.prompt for group in groups if group.prompt.vision is not None]
     again, blurred = ask(shown), ask([_all_scrambled(prompt) for prompt in shown])
     lost = engine.take_dropped() if isinstance(engine, LosesGroups) else []
-    if prompts and not groups:
-        reasons = "; ".join(dict.fromkeys(drop.detail or drop.reason for drop in lost))
-        raise RunError(f"{gate.engine} answered none of the samples of the parity gate: {reasons}")
     now = _by_sample(backend, groups)
     repeated = _by_sample(backend, groups)
     changes: dict[str, list[float]] = {name: [] for name in answered}
@@ -163,7 +161,7 @@ def _probe(
         noisy = [replace(g, prompt=scrambled(g.prompt, item)) for g in groups if item < _items(g.prompt)]
         for name, values in _by_sample(backend, noisy).items():
             changes[name].append(_largest(values - now[name]))
-    return [
+    probed = [
         _Probed(
             sample=name,
             kind=kind_of(group.prompt.sample),
@@ -174,6 +172,7 @@ def _probe(
         )
         for name, group in answered.items()
     ]
+    return probed, list(dict.fromkeys(drop.detail or drop.reason for drop in lost))
 
 
 def _items(prompt: Prompt) -> int:

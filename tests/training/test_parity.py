@@ -135,7 +135,7 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
     ]
 
 
-PROBED = ["first", "clip", "pair", "text", "both"]
+PROBED = ["first", "second", "clip", "pair", "three", "text", "both"]
 
 
 def trainer_of(folder: Path, model: Path, samples: Sequence[Sample], **rollout: Any) -> Trainer:
@@ -203,14 +203,15 @@ def passing(
 
 def test_kinds(samples: list[Sample]) -> None:
     kinds = {sample.id: kind_of(sample) for sample in samples}
-    assert [kinds[name] for name in PROBED] == ["image", "video", "several images", "text", "images and video"]
+    pairs = ["image", "image", "video", "several images", "several images", "text", "images and video"]
+    assert [kinds[name] for name in PROBED] == pairs
 
 
 def test_an_engine_that_samples_the_policy_passes(trainer: Trainer, samples: list[Sample]) -> None:
     line = passing(trainer, samples)
     assert line.startswith("parity: tampered and the trainer are ")
     assert line.count("e-") >= 2
-    assert "on 80 tokens of image, video, several images, text, images and video" in line
+    assert "on 112 tokens of image, video, several images, text, images and video" in line
     assert "noise for pixels" in line
 
 
