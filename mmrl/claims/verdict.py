@@ -26,6 +26,8 @@ from mmrl.evaluation.estimators import Interval, bootstrap
 
 Expectation = Literal["higher", "lower", "no_lower", "no_higher"]
 
+HAIR = 1e-9  # a mean of 0.09, 0.10 and 0.11 is at least 0.10, whatever it is in binary
+
 
 class Verdict(StrEnum):
     SUPPORTED = "supported"
@@ -115,17 +117,17 @@ def _decided(interval: Interval, *, expect: Expectation, least: float, margin: f
     if turned:
         mean, low, high = -mean, -high, -low
     if expect in ("higher", "lower"):
-        if low > 0 and mean >= least:
+        if low > 0 and mean >= least - HAIR:
             return Verdict.SUPPORTED, "the interval excludes 0 and the mean is at least the least effect"
         if high <= 0:
             return Verdict.NOT_SUPPORTED, "the whole interval is 0 or on the other side of it"
-        if high < least:
+        if high < least - HAIR:
             return Verdict.NOT_SUPPORTED, "the interval excludes the least effect"
         if low > 0:
             return Verdict.UNDECIDED, "the interval excludes 0, but the mean is below the least effect"
         return Verdict.UNDECIDED, "the interval holds both 0 and the least effect"
-    if low >= -margin:
+    if low >= -margin - HAIR:
         return Verdict.SUPPORTED, "the interval excludes a loss above the margin"
-    if high < -margin:
+    if high < -margin - HAIR:
         return Verdict.NOT_SUPPORTED, "the whole interval is a loss above the margin"
     return Verdict.UNDECIDED, "the interval holds the margin"

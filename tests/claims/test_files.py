@@ -18,11 +18,16 @@ def test_every_claim_and_all_its_configs_are_sound(name: str) -> None:
     claim = load_claim(name)
     assert claim.seeds >= claim.rule.least_seeds, "a full run must be able to decide"
     assert claim.rule.confidence >= 0.95
-    quick = as_run(claim, quick=True, seeds=None, changes={})
-    check_configs(quick)
-    assert quick.seeds < claim.rule.least_seeds, "a quick run must not be able to"
     untrained = [arm for arm in claim.arms.values() if not arm.stages]
     assert untrained, "the cold start itself is among what is compared"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CLAIMS)
+def test_every_claim_has_a_quick_form_that_decides_nothing(name: str) -> None:
+    quick = as_run(load_claim(name, check=False), quick=True, seeds=None, changes={})
+    check_configs(quick)
+    assert quick.seeds < quick.rule.least_seeds
 
 
 @pytest.mark.parametrize("name", CLAIMS)
