@@ -125,7 +125,7 @@ class TrainBackend(Protocol):
             masters    name → float32 value of a trained parameter in a narrower format
             adapters   name → value
             copies     of the reference's rule → name → value
-            pieces     where an optimiser in 8 bits is spread: its shards as they are, for the same ranks and stage again
+            pieces     where an optimiser in 8 bits is spread: its shards as they are, for the same ranks and stage
 
         It does not tell how many ranks there were or what was spread over them: any backend loads any other's. Only the
         first rank's is complete; the others' may be empty.
