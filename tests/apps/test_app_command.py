@@ -10,6 +10,9 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from mmrl_apps.inspector.app import build
+from mmrl_apps.inspector.inspector import Inspector
+from mmrl_apps.shared.serving import Serving, serve
 
 from mmrl.cli.main import main
 from tests.apps.made_run import make_run
@@ -78,3 +81,21 @@ def test_help_loads_no_gradio():
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "--password-file" in told
     assert told.splitlines()[-1] == "False"
+
+
+def test_neither_a_proxy_nor_a_busy_machine_keeps_a_page_from_being_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Who sits behind a company's proxy has these variables set."""
+    monkeypatch.setattr("gradio.networking.url_ok", lambda url: False)  # as where no answer comes within 3 seconds
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "example.org")
+    inspector = Inspector([make_run(tmp_path)])
+    blocks = build(inspector)
+    try:
+        assert serve(blocks, Serving(), wait=False).startswith("http://127.0.0.1:")
+    finally:
+        blocks.close()
+        inspector.close()

@@ -54,6 +54,9 @@ def serve(
 ) -> str:
     """Launch; returns the address, with `wait` after Ctrl-C. `announce` hears it as soon as the page can be opened."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    for name in ("NO_PROXY", "no_proxy"):  # Gradio asks its own address whether it answers: not by way of a proxy
+        named = filter(None, os.environ.get(name, "").split(","))
+        os.environ[name] = ",".join(dict.fromkeys((*named, *LOOPBACK)))
     login = None
     if how.password:
 
@@ -84,6 +87,7 @@ def serve(
             strict_cors=True,
             theme=theme(),
             css=page_css(),
+            _frontend=False,  # no second look at the own address, which a busy machine fails: the start has asked it
         )
     except OSError as error:
         raise ConfigError(
