@@ -38,6 +38,7 @@ RANKS = {
     "report": 6,
     "config": 6,
     "build": 7,
+    "forecast": 8,
     "pipeline": 8,
     "claims": 9,
     "cli": 10,

@@ -25,6 +25,7 @@ from mmrl.cli.doctor import doctor
 from mmrl.cli.eval import evaluate
 from mmrl.cli.list import list_names
 from mmrl.cli.outcome import finish
+from mmrl.cli.plan import plan
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "run": run.run,
@@ -36,6 +37,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "export": export.export,
     "serve": serve.serve,
     "doctor": doctor,
+    "plan": plan,
     "list": list_names,
     "explain": explain.explain,
     "replicate": replicate.replicate,

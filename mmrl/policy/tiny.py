@@ -29,6 +29,22 @@ TINY: dict[str, Callable[[TinyShape], TinyModel]] = {
 }
 
 
+def tiny_config(*, family: str = DEFAULT_FAMILY, seed: int = 0, **sizes: int) -> Any:
+    """The Hugging Face config of the model that `save_tiny_model` makes of the same settings."""
+    return _tiny(family, sizes).config
+
+
+def tiny_processor(*, family: str = DEFAULT_FAMILY, seed: int = 0, **sizes: int) -> Any:
+    """And its processor."""
+    return _tiny(family, sizes).processor
+
+
+def _tiny(family: str, sizes: dict[str, int]) -> TinyModel:
+    if family not in TINY:
+        raise RunError(unknown_name("family of tiny models", family, TINY))
+    return TINY[family](TinyShape(**sizes))
+
+
 def save_tiny_model(
     out: Path,
     *,

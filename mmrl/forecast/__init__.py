@@ -1,0 +1,5 @@
+"""What a run will take, before anything is loaded: memory by part and seconds of a step by part (`mmrl plan`).
+
+`predict.py` puts it together: `step.py` says what a step consists of, `memory.py` what it holds, `work.py` what it
+computes, `device.py` how fast a machine is, `probe.py` measures the one this is, `remedies.py` says what to change.
+"""

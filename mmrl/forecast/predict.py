@@ -1,0 +1,281 @@
+"""A config → what its run will take."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmrl import build
+from mmrl.algorithms.build import build_algorithm
+from mmrl.algorithms.reference import AdapterOff, FrozenReference
+from mmrl.config.schema import Config, VideoConfig
+from mmrl.data.manifest import read_manifest
+from mmrl.errors import ConfigError
+from mmrl.forecast.device import Device, gpu, gpu_here, processor
+from mmrl.forecast.memory import Held, Memory, Setting, memory_of
+from mmrl.forecast.probe import probe, samples_file
+from mmrl.forecast.sizes import Sizes, sizes_of
+from mmrl.forecast.step import TEXT_TOKENS, Shown, Step, step_of
+from mmrl.forecast.work import seconds_of, work_of
+from mmrl.policy.load import LoadedModel
+from mmrl.policy.policy import Policy
+from mmrl.policy.skeleton import architecture, processor_of, skeleton
+from mmrl.training.disk import free_memory_bytes
+
+GIB = 2**30
+EXAMPLES = 24  # prompts that are rendered to learn their sizes
+CLIP_EXAMPLES = 4  # … where they show clips
+LIBRARIES = 0.9 * GIB  # Python, torch and the libraries on a CPU; measured where the machine is probed
+CONTEXT = 0.7 * GIB  # CUDA's context and the libraries' workspace
+MEETING = 0.4 * GIB  # NCCL's buffers, with several ranks
+SLACK = 0.06  # of what comes and goes on a GPU: what its allocator holds and cannot use
+PROBE_OPERATIONS = 4e12  # of a whole step: above that the processor is not probed with real steps
+ASSUMED_VISUAL = 1280  # tokens, where neither samples nor the config tell
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What the config does not say. Zero: as the config and the machine have it."""
+
+    model_config: Path | None = None  # config.json, or a folder that holds it, of a model that is not here
+    gpu: str = ""  # a name of `GPUS`: plan for that one; empty: this machine
+    gpu_memory_gib: float | None = None
+    ranks: int = 1
+    text_tokens: int = 0
+    visual_tokens: int = -1  # of a prompt; −1: as the samples or the limits say
+    completion_tokens: int = 0
+    probe: bool = False  # time real steps of shallow copies on this machine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """What one rank takes."""
+
+    sizes: Sizes
+    step: Step
+    setting: Setting
+    device: Device
+    memory: Memory
+    base: int  # bytes besides tensors: process and libraries, or CUDA's context
+    host_base: int
+    seconds: Mapping[str, float]  # of a step, by part; empty: not known
+    capacity: int  # bytes that may be used
+    host_capacity: int
+    basis: str  # where the seconds are from
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def peak(self) -> int:
+        """Most bytes of the device, or of the process on a CPU."""
+        return self.base + self.memory.peak() + self._slack
+
+    @property
+    def host_peak(self) -> int:
+        """Most bytes of the processor's memory beside a GPU."""
+        return self.host_base + self.memory.peak(host=True)
+
+    @property
+    def _slack(self) -> int:
+        moving = self.memory.peak() - self.memory.phase("always")
+        return round(SLACK * moving) if self.setting.cuda else 0
+
+    @property
+    def fits(self) -> bool:
+        return self.peak <= self.capacity and self.host_peak * (self.setting.ranks if self.setting.cuda else 1) <= (
+            self.host_capacity or math.inf
+        )
+
+    @property
+    def total_seconds(self) -> float:
+        return sum(self.seconds.values())
+
+
+def predict(config: Config, asked: Asked) -> Forecast:
+    """Everything. Raises ConfigError and ModelError for what is not known."""
+    model, policy = _policy(config, asked)
+    device = _device(config, asked, policy)
+    element = 2 if config.backend.dtype == "bfloat16" else 4
+    sizes = sizes_of(config, policy, element=element)
+    shown, source, notes = _prompts(config, policy, model, asked)
+    completion = asked.completion_tokens or config.rollout.max_tokens
+    step = step_of(config, policy, shown, ranks=asked.ranks, completion=completion, source=source)
+    setting = _setting(config, asked, device)
+    memory = memory_of(config, sizes, step, setting)
+    base = CONTEXT + (MEETING if asked.ranks > 1 else 0.0) if device.cuda else LIBRARIES
+    works = work_of(config, sizes, step, setting, device)
+    seconds, basis = seconds_of(works, device), "operations and bytes over the device's rates"
+    if asked.probe and not device.cuda and _worth_probing(config, sum(work.operations for work in works.values())):
+        seconds, base = _probed(config, sizes, step, setting, policy)
+        basis = "real steps of shallow copies with random weights on this machine"
+    host = LIBRARIES + (1.5 * GIB if device.cuda else 0.0)
+    return Forecast(
+        sizes=sizes,
+        step=step,
+        setting=setting,
+        device=device,
+        memory=memory,
+        base=round(base),
+        host_base=round(host) if device.cuda else 0,
+        seconds=seconds,
+        capacity=round(device.memory),
+        host_capacity=0 if not device.cuda or asked.gpu else free_memory_bytes(),
+        basis=basis,
+        notes=tuple(notes),
+    )
+
+
+def again(config: Config, before: Forecast, asked: Asked) -> Forecast:
+    """With another config on the same prompts and device, by operations and bytes alone: to compare settings."""
+    _, policy = _policy(config, asked)
+    sizes = sizes_of(config, policy, element=before.sizes.element)
+    completion = min(before.step.completion, config.rollout.max_tokens)
+    step = step_of(
+        config, policy, before.step.prompts, ranks=asked.ranks, completion=completion, source=before.step.source
+    )
+    setting = _setting(config, asked, before.device)
+    return replace(
+        before,
+        sizes=sizes,
+        step=step,
+        setting=setting,
+        memory=memory_of(config, sizes, step, setting),
+        seconds=seconds_of(work_of(config, sizes, step, setting, before.device), before.device),
+    )
+
+
+def _policy(config: Config, asked: Asked) -> tuple[Any, Policy]:
+    """(processor or None, skeleton)."""
+    tiny = config.model.tiny.model_dump() if config.model.tiny is not None else None
+    path = config.model.path
+    if asked.model_config is not None:
+        given = asked.model_config
+        path, tiny = str(given.parent if given.name == "config.json" else given), None
+    dtype = torch.bfloat16 if config.backend.dtype == "bfloat16" else torch.float32
+    policy = skeleton(architecture(path, tiny), dtype=dtype)
+    policy.kernel = config.backend.attention
+    return processor_of(path, tiny), policy
+
+
+def _device(config: Config, asked: Asked, policy: Policy) -> Device:
+    if asked.gpu:
+        return gpu(asked.gpu, memory_gib=asked.gpu_memory_gib)
+    here = gpu_here() if config.backend.device != "cpu" else None
+    if here is not None:
+        return here
+    if config.backend.device == "cuda":
+        raise ConfigError("backend.device is cuda, but torch sees no GPU here. Say which one to plan for: --gpu h100.")
+    text = policy.config.get_text_config()
+    return processor(
+        hidden=text.hidden_size,
+        inner=text.intermediate_size,
+        threads=config.backend.threads,
+        memory=float(free_memory_bytes()),
+    )
+
+
+def _setting(config: Config, asked: Asked, device: Device) -> Setting:
+    algorithm = build_algorithm(config.algorithm)
+    reference = algorithm.reference_rule
+    if isinstance(reference, FrozenReference) and config.train.lora is not None:
+        reference = AdapterOff()
+    return Setting(
+        ranks=asked.ranks,
+        cuda=device.cuda,
+        device_bytes=device.memory,
+        reference=reference,
+        needs_reference=algorithm.needs_reference,
+    )
+
+
+def _prompts(config: Config, policy: Policy, model: Any, asked: Asked) -> tuple[list[Shown], str, list[str]]:
+    """Sizes of prompts, where they are from, and what had to be assumed."""
+    merge = policy.family.merge_size(policy.config)
+    manifest = samples_file(config)
+    given = asked.visual_tokens >= 0 or asked.text_tokens > 0
+    if manifest is not None and model is not None and not given:
+        samples = read_manifest(str(manifest))
+        clips = any(media.type != "image" for sample in samples[:EXAMPLES] for media in sample.media)
+        chosen = samples[:: max(1, len(samples) // (CLIP_EXAMPLES if clips else EXAMPLES))]
+        renderer = build.build_renderer(config, LoadedModel(policy=policy, processor=model))
+        try:
+            prompts, _ = renderer.render(chosen[: CLIP_EXAMPLES if clips else EXAMPLES])
+        finally:
+            renderer.close()
+        if prompts:
+            found = [
+                Shown(
+                    tokens=len(prompt.token_ids),
+                    patches=0 if prompt.vision is None else len(prompt.vision.patches),
+                    visual=sum(stop - first for first, stop in prompt.media_slots),
+                )
+                for prompt in prompts
+            ]
+            return found, f"{len(found)} of {manifest}'s samples, rendered", []
+    notes = []
+    text = asked.text_tokens or TEXT_TOKENS
+    if not asked.text_tokens:
+        notes.append(f"the samples are not here: {text} text tokens a prompt are assumed (--text-tokens)")
+    visual = asked.visual_tokens
+    if visual < 0:
+        visual, why = _most_visual(config, policy)
+        notes.append(f"the samples are not here: {visual} visual tokens a prompt, {why} (--visual-tokens)")
+    one = Shown(tokens=text + visual, patches=visual * merge**2, visual=visual)
+    return [one], "assumed", notes
+
+
+def _most_visual(config: Config, policy: Policy) -> tuple[int, str]:
+    """(visual tokens of a prompt, why)."""
+    square = (int(policy.config.vision_config.patch_size) * policy.family.merge_size(policy.config)) ** 2
+    picture = config.model.max_pixels // square if config.model.max_pixels is not None else None
+    video = config.video
+    if video != VideoConfig():
+        each = (video.max_pixels or 768 * square) / square
+        clip = min(video.max_frames / 2 * each, (video.total_pixels or 115_200 * square) / square)
+        if clip > (picture or 0):
+            return round(clip), "the longest clip that video.max_frames and video.max_pixels allow"
+    if picture is None:
+        return ASSUMED_VISUAL, "assumed, since model.max_pixels is not set"
+    return picture, "the largest picture that model.max_pixels allows"
+
+
+def _worth_probing(config: Config, operations: float) -> bool:
+    folder = config.model.path is None or (Path(config.model.path) / "preprocessor_config.json").is_file()
+    return folder and operations < PROBE_OPERATIONS and config.backend.type == "torch"
+
+
+def _probed(
+    config: Config, sizes: Sizes, step: Step, setting: Setting, policy: Policy
+) -> tuple[dict[str, float], float]:
+    """(seconds by part, bytes of the process besides tensors): what the smallest copy held beyond its own forecast."""
+    mean = round(step.visual / len(step.prompts))
+    seconds, peak = probe(config, layers=sizes.layers, blocks=sizes.depth, visual=mean)
+    own = memory_of(config, _shallow_sizes(config, sizes, policy), step, setting).peak()
+    return seconds, float(max(0, peak - own))
+
+
+def _shallow_sizes(config: Config, sizes: Sizes, policy: Policy) -> Sizes:
+    """Of the copy with one layer and one block."""
+    shape = policy.config
+    text, vision = shape.get_text_config(), shape.vision_config
+    text.num_hidden_layers = 1
+    if getattr(text, "layer_types", None):
+        text.layer_types = text.layer_types[:1]
+    setattr(vision, "depth" if hasattr(vision, "depth") else "num_hidden_layers", 1)
+    if hasattr(vision, "fullatt_block_indexes"):
+        vision.fullatt_block_indexes = [0]
+    if hasattr(vision, "deepstack_visual_indexes"):
+        vision.deepstack_visual_indexes = []
+    dtype = torch.bfloat16 if config.backend.dtype == "bfloat16" else torch.float32
+    return sizes_of(config, skeleton(shape, dtype=dtype), element=sizes.element)
+
+
+def held(forecast: Forecast) -> list[Held]:
+    """The parts in the order of their phases, largest first within one."""
+    from mmrl.forecast.memory import PHASES
+
+    return sorted(forecast.memory.parts, key=lambda part: (PHASES.index(part.phase), -part.bytes))
