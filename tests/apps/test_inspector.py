@@ -115,6 +115,7 @@ def test_warnings_and_differences(handlers: Handlers):
     assert "train.learning_rate" in told
     assert "0.1" in told
     assert "rewards" not in told  # those are equal
+    assert "run.name" not in told  # always another
     assert "Choose two runs" in handlers.differences(["made"])
     assert "Correctness of sampled" in handlers.readings(["reward/accuracy_mean", "no/such"])
 

@@ -24,6 +24,7 @@ _COLOURS = ("#3b8eea", "#e4762b", "#5aa02c", "#b55fe6", "#e0447c", "#16a3a3", "#
 _MOST_POINTS = 4000  # of one curve
 _HEIGHT = 250  # pixels of one chart
 
+_NAMES = ("run.name", "run.folder")  # differ between any two runs, and say nothing of either
 _USUAL = (("timeout_seconds", 5.0), ("on_failure", "zero"))  # of a reward: not worth a line in the differences
 
 Rows = tuple[Mapping[str, float], ...]
@@ -174,7 +175,7 @@ def differences_html(runs: Sequence[OpenRun]) -> str:
     if len(runs) < 2:
         return message("Choose two runs or more to see how their configs differ.")
     flat = [dict(_flat(run.config())) for run in runs]
-    keys = dict.fromkeys(key for values in flat for key in values)
+    keys = dict.fromkeys(key for values in flat for key in values if key not in _NAMES)
     rows = []
     for key in keys:
         values = [values.get(key, "–") for values in flat]
