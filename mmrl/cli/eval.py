@@ -179,7 +179,8 @@ def evaluate(
     from mmrl.evaluation.printed import as_markdown, as_text
 
     if model is not None and "=" in model and not Path(model).exists():
-        model, overrides = None, [model, *(overrides or [])]
+        overrides = [model, *(overrides or [])]
+        model = None
     _check_paths(out, markdown)
     told_to = progress(quiet=quiet)
     loaded = load_config(config) if config is not None else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from mmrl.errors import ConfigError, unknown_name
@@ -105,10 +105,9 @@ def processor(*, hidden: int, inner: int, threads: int | None, memory: float) ->
     )
 
 
-def _best(work: object) -> float:
+def _best(work: Callable[[], object]) -> float:
     """Seconds of the fastest of several."""
-    assert callable(work)
-    seconds = []
+    seconds: list[float] = []
     until = time.perf_counter() + 0.15
     while len(seconds) < 3 or time.perf_counter() < until:
         began = time.perf_counter()

@@ -115,9 +115,11 @@ def asked_by_all(ranks: Ranks, ask: Ask, work: Callable[[Ask], T]) -> T:
             over = _Over(None, error)
         ranks.gather(over)
     else:
-        while not isinstance(over := ranks.gather(None)[0], _Over):
+        nothing: Any = None  # what the others have to say while the first one leads
+        while not isinstance(told := ranks.gather(nothing)[0], _Over):
             with suppress(MmrlError):  # which ends the first rank's work
-                together(over)
+                together(told)
+        over = told
     if over.failure is not None:
         raise over.failure
     result: T = over.result

@@ -71,7 +71,7 @@ def evaluated(folder: Path, accuracies: list[float]) -> None:
 
 
 def entry(**fields: object) -> MeasureEntry:
-    return MeasureEntry(says="", **fields)  # type: ignore[arg-type]
+    return MeasureEntry(says="", **fields)
 
 
 def test_measures_of_an_arm(replication: Replication) -> None:

@@ -51,7 +51,7 @@ def smallest() -> Claim:
 
 @pytest.mark.slow
 def test_a_claim_runs_stops_goes_on_and_is_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mmrl.claims import runner
+    from mmrl.claims import runner, unit
 
     claim, out = smallest(), tmp_path / "out"
 
@@ -59,7 +59,7 @@ def test_a_claim_runs_stops_goes_on_and_is_judged(tmp_path: Path, monkeypatch: p
         return runner.replicate(claim, out, quick=True, changes={}, processes=processes, progress=SilentProgress())
 
     done: list[tuple[int, str | None]] = []
-    whole = runner.run_unit
+    whole = unit.run_unit
 
     def stopped_after_two(replication: Any, seed: int, arm: str | None, progress: Any) -> None:
         if len(done) == 2:

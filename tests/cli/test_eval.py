@@ -54,7 +54,7 @@ def evaluated(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tup
 def test_two_models_with_likelihoods_untrained_tasks_and_every_output(
     run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = [
+    arguments: list[str | Path] = [
         run_folder / "model", "--data", run_folder / "test.jsonl", "--against", run_folder / "model",
         "--forgetting", run_folder / "other.jsonl", "--likelihood", "own", "--seeds", "2", "--samples", "2",
         "--store", tmp_path / "store", "--out", tmp_path / "found.json", "--markdown", tmp_path / "found.md",
