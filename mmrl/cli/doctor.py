@@ -42,7 +42,8 @@ def doctor(
 
     Versions and imports, memory, disk, GPUs, decoding of video; and a tiny model through every engine and backend, with
     how far each is from the plain model. Each check has a process of its own: one that crashes or hangs is a finding.
-    The exit code is 0 where a run on the processor would work, 2 where it would not.
+    The exit code is 2 where something is broken that a run on the processor needs; what was not reached in time is
+    listed, and counts as neither.
 
     \b
     Examples:
@@ -65,8 +66,11 @@ def doctor(
             logs=log,
             told=lambda name: task.advance(1, done=name),
         )
-    broken = [f.check for f in findings if f.needed and f.verdict in (Verdict.FAILED, Verdict.SKIPPED)]
-    print(_json(findings, fine=not broken) if as_json else _text(findings), flush=True)
+    broken = [f.check for f in findings if f.needed and f.verdict is Verdict.FAILED]
+    unseen = any(f.needed and f.verdict is Verdict.SKIPPED for f in findings)
+    print(
+        _json(findings, fine=False if broken else None if unseen else True) if as_json else _text(findings), flush=True
+    )
     if broken:
         raise RunError(f"nothing trains on this machine yet: {', '.join(broken)}. What to do is said above.")
 
@@ -86,16 +90,20 @@ def _text(findings: list[Finding]) -> str:
         for f in findings
     ]
     count = Counter(f.verdict.value for f in findings)
+    concerned: dict[str, list[str]] = {}
+    for f in findings:
+        if f.advice:
+            concerned.setdefault(f.advice, []).append(f.check)
     told = [
-        textwrap.fill(f"  {f.check}: {f.advice}", WIDTH, subsequent_indent="    ", break_on_hyphens=False)
-        for f in findings
-        if f.advice
+        textwrap.fill(f"  {', '.join(checks)}: {advice}", WIDTH, subsequent_indent="    ", break_on_hyphens=False)
+        for advice, checks in concerned.items()
     ]
     lines = [*head, *rows, "", ", ".join(f"{number} {verdict}" for verdict, number in count.items())]
     return "\n".join([*lines, *(["", "What to do:", *told] if told else [])])
 
 
-def _json(findings: list[Finding], *, fine: bool) -> str:
+def _json(findings: list[Finding], *, fine: bool | None) -> str:
+    """`fine`: None where something that is needed was not looked at."""
     from dataclasses import asdict
 
     return json.dumps({"cpu_run": fine, "findings": [asdict(finding) for finding in findings]}, indent=1)

@@ -26,19 +26,6 @@ CHECKS: dict[str, Check] = {
     ),
     "versions": Check(run="mmrl.doctor.versions:look", parts=("versions",), seconds=20, needed=("versions",)),
     "disk": Check(run="mmrl.doctor.disk:look", parts=("disk",), seconds=20, needed=("disk",)),
-    "tiny model": Check(
-        run="mmrl.doctor.tiny_model:look",
-        parts=("engine transformers", "backend torch"),
-        seconds=45,
-        needed=("engine transformers", "backend torch"),
-    ),
-    "vllm": Check(run="mmrl.doctor.engines:look", parts=("engine vllm",), seconds=60, slow=True),
-    "vllm server": Check(run="mmrl.doctor.engines:look", parts=("engine vllm_server",), seconds=60, slow=True),
-    "deepspeed": Check(
-        run="mmrl.doctor.backends:look",
-        parts=("backend deepspeed, ZeRO 0", "backend deepspeed, ZeRO 2", "backend deepspeed, ZeRO 3"),
-        seconds=45,
-    ),
     "video": Check(
         run="mmrl.doctor.video:look",
         parts=("video with PyAV", "video with decord"),
@@ -46,6 +33,12 @@ CHECKS: dict[str, Check] = {
         needed=("video with PyAV",),
     ),
     "imports": Check(run="mmrl.doctor.imports:look", parts=BASE, seconds=45, needed=BASE, together="imports"),
+    "tiny model": Check(
+        run="mmrl.doctor.tiny_model:look",
+        parts=("engine transformers", "backend torch"),
+        seconds=45,
+        needed=("engine transformers", "backend torch"),
+    ),
     "extras": Check(
         run="mmrl.doctor.imports:look",
         parts=OPTIONAL,
@@ -53,4 +46,11 @@ CHECKS: dict[str, Check] = {
         together="imports, extras",
     ),
     "gpus": Check(run="mmrl.doctor.gpus:look", parts=("GPUs",), seconds=30),
+    "vllm": Check(run="mmrl.doctor.engines:look", parts=("engine vllm",), seconds=60, slow=True),
+    "vllm server": Check(run="mmrl.doctor.engines:look", parts=("engine vllm_server",), seconds=60, slow=True),
+    "deepspeed": Check(
+        run="mmrl.doctor.backends:look",
+        parts=("backend deepspeed, ZeRO 0", "backend deepspeed, ZeRO 2", "backend deepspeed, ZeRO 3"),
+        seconds=45,
+    ),
 }

@@ -16,6 +16,7 @@ from mmrl.doctor.advice import advice_for
 from mmrl.doctor.finding import Asked, Check, Finding, Verdict
 
 AT_A_TIME = 2
+MORE_TIME = "give it more: mmrl doctor --seconds 300"
 TAIL_BYTES = 20_000  # of a log, in which a reason is looked for
 
 
@@ -72,7 +73,7 @@ class _Bench:
         child: Child | None = None
         for part in check.parts:
             if time.monotonic() >= self._until:
-                finding = _skipped(part, "no time was left for it", "give it more: mmrl doctor --seconds 300")
+                finding = _skipped(part, "no time was left for it", MORE_TIME)
             else:
                 try:
                     child = child or self._started(log)
@@ -128,11 +129,12 @@ class _Ended(Exception):
 
 
 def _late(part: str, seconds: float, *, own: bool) -> Finding:
-    """`own`: past the part's own deadline, not the examination's."""
-    advice = "it hangs: read its log (mmrl doctor --log FOLDER)" if own else "give it more: mmrl doctor --seconds 300"
-    return Finding(
-        check=part, verdict=Verdict.FAILED, detail=f"was not done within {seconds:.0f} s and was ended", advice=advice
-    )
+    """`own`: past the part's own deadline, not the examination's, which says nothing about the part."""
+    detail = f"was not done within {seconds:.0f} s and was ended"
+    if not own:
+        return _skipped(part, detail, MORE_TIME)
+    advice = "it hangs: read its log (mmrl doctor --log FOLDER)"
+    return Finding(check=part, verdict=Verdict.FAILED, detail=detail, advice=advice)
 
 
 def _crashed(part: str, code: int, said: str) -> Finding:
@@ -149,19 +151,23 @@ def _skipped(part: str, why: str, advice: str = "") -> Finding:
 
 
 def _together(found: Sequence[Finding], name: str) -> list[Finding]:
-    """Those that are fine as one row, the others as they are."""
-    fine = [finding for finding in found if finding.verdict is Verdict.OK]
-    others = [finding for finding in found if finding.verdict is not Verdict.OK]
-    if not fine:
-        return others
-    row = Finding(
-        check=name,
-        verdict=Verdict.OK,
-        detail=", ".join(finding.detail for finding in fine),
-        needed=any(finding.needed for finding in fine),
-        seconds=sum(finding.seconds for finding in fine),
-    )
-    return [row, *others]
+    """Those that are fine as one row, those not looked at as another, what is left as it is."""
+    rows = []
+    for verdict, called in ((Verdict.OK, name), (Verdict.SKIPPED, f"{name}, the rest")):
+        alike = [finding for finding in found if finding.verdict is verdict]
+        if alike:
+            said = [f.detail if verdict is Verdict.OK else f.check for f in alike]
+            rows.append(
+                Finding(
+                    check=called,
+                    verdict=verdict,
+                    detail=", ".join(said) if verdict is Verdict.OK else f"no time was left for {', '.join(said)}",
+                    advice=alike[0].advice,
+                    needed=any(finding.needed for finding in alike),
+                    seconds=sum(finding.seconds for finding in alike),
+                )
+            )
+    return [*rows, *(finding for finding in found if finding.verdict not in (Verdict.OK, Verdict.SKIPPED))]
 
 
 def _last_words(log: Path) -> str:
