@@ -92,7 +92,8 @@ def test_two_ranks_update_like_one_process(algorithm: str, media: str, stage: in
     "case", [f"{name}-{stage}" for name in VARIANTS if name != "bfloat16" for stage in PLACES.get(name, (3,))]
 )
 def test_settings_change_no_update(case: str, folder: Path) -> None:
-    same_update(two_ranks.result(folder, case), expected(folder, case))
+    updates_a_step = 2 if case.startswith("minibatches") else 1  # rounding adds up with every update
+    same_update(two_ranks.result(folder, case), expected(folder, case), within=1e-5 * updates_a_step)
 
 
 def test_plain_torch_on_two_ranks_updates_like_one_process(folder: Path) -> None:
