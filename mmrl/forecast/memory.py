@@ -13,8 +13,8 @@ position (RMS norms and attention with their derivatives written out, as `rms_no
 
 and of a tower's block per patch, v its width and n its inner one, what `TOWER` says. Both come from the bytes of the
 tensors alive in single passes of tiny Qwen2-VL and Qwen2.5-VL models and are not held by a test yet; Qwen3-VL's tower
-is taken to be like theirs. With gradient checkpointing only what enters each layer is kept, and one layer at a time exists whole. On a GPU
-transformers' own norms keep two more tensors each.
+is taken to be like theirs. With gradient checkpointing only what enters each layer is kept, and one layer at a time
+exists whole. On a GPU transformers' own norms keep two more tensors each.
 """
 
 from __future__ import annotations
