@@ -8,8 +8,8 @@
     rows, dropped     what is left, split by split in shuffled order, and what left, with the reason
     cite, cited       the media files that are left where they are
 
-The rows lie in an SQLite file beside the data set. In memory: 16 bytes a row while splits are dealt, and SQLite's cache
-(64 MiB).
+The rows lie in an SQLite file beside the data set. In memory: 16 bytes a row while splits are dealt, SQLite's cache
+(16 MiB) and as much again for what it sorts.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Staging:
         self._base = sqlite3.connect(folder / "rows.sqlite", isolation_level=None)
         self._base.execute("PRAGMA journal_mode = OFF")
         self._base.execute("PRAGMA synchronous = OFF")
-        self._base.execute("PRAGMA cache_size = -65536")
+        self._base.execute("PRAGMA cache_size = -16384")
         self._base.executescript(_TABLES)
         self._base.execute("BEGIN")
         self._count = 0

@@ -228,4 +228,4 @@ def test_memory_does_not_grow_with_the_rows(tmp_path):
         assert found is not None
         return int(found[1])
 
-    assert peak(60_000) - peak(6_000) < 60  # nearly all of it SQLite's cache, which is bounded by 64
+    assert peak(60_000) - peak(6_000) < 48  # SQLite's cache and what it sorts, 16 MiB each at most; seen: 28

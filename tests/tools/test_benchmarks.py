@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -119,16 +120,36 @@ def test_both_learners_start_from_the_same_accuracy(tmp_path: Path, monkeypatch:
 
 
 def test_line_says_who_did_not_reach_the_goal() -> None:
-    reached = {"seconds": 10.0, "steps": 40, "curve": [(0.0, 0.5), (10.0, 0.9)]}
-    slow = {"seconds": 25.0, "steps": 45, "curve": [(0.0, 0.5), (25.0, 0.86)]}
-    never = {"seconds": None, "steps": 50, "curve": [(0.0, 0.5), (30.0, 0.7)]}
+    reached = {"seconds": 10.0, "spent_seconds": 10.0, "steps": 40, "curve": [(0.0, 0.5), (10.0, 0.9)]}
+    slow = {"seconds": 25.0, "spent_seconds": 25.0, "steps": 45, "curve": [(0.0, 0.5), (25.0, 0.86)]}
+    never = {"seconds": None, "spent_seconds": 80.0, "steps": 50, "curve": [(0.0, 0.5), (30.0, 0.7)]}
     run: dict[str, Any] = {"task": "digits", "seed": 0, "start": 0.5, "ceiling": None, "goal": 0.85}
     assert time_to_accuracy.line(run | {"tools": {"mmrl": reached, "trl": slow}})[-1] == "2.50"
     row = time_to_accuracy.line(run | {"tools": {"mmrl": reached, "trl": never}})
-    assert row[-3:] == ("not reached", 50, "–")
+    assert row[-3:] == ("not in 80.0", 50, "> 8.00")
+    assert time_to_accuracy.line(run | {"tools": {"mmrl": never, "trl": slow}})[-1] == "–"
     assert "trl not reached (best 70.0%), 50 steps" in time_to_accuracy.sentence(
         run | {"tools": {"mmrl": reached, "trl": never}}
     )
+
+
+def test_a_tool_stops_at_the_goal_its_limits_and_far_behind_the_other() -> None:
+    no_worker: Any = None  # it is not asked to step
+
+    def learner(seconds: float, *, steps: int = 5, reached: float | None = None) -> time_to_accuracy.Learner:
+        return time_to_accuracy.Learner("mmrl", no_worker, seconds=seconds, steps=steps, reached=reached)
+
+    limits = argparse.Namespace(seconds=100.0, steps=10, lead=3.0)
+
+    def goes_on(one: time_to_accuracy.Learner, *others: time_to_accuracy.Learner) -> bool:
+        return time_to_accuracy.goes_on(one, [one, *others], limits)
+
+    assert goes_on(learner(99.0), learner(5.0))
+    assert not goes_on(learner(100.0))
+    assert not goes_on(learner(1.0, steps=10))
+    assert not goes_on(learner(20.0, reached=20.0))
+    assert goes_on(learner(59.0), learner(20.0, reached=20.0))
+    assert not goes_on(learner(60.0), learner(20.0, reached=20.0))
 
 
 def test_trl_is_paid_by_mmrl_s_rewards() -> None:

@@ -42,6 +42,7 @@ class Cell:
     beta: float = 0.04  # coefficient of the k3 divergence; 0: no reference policy
     learning_rate: float = 1e-4
     warmup_steps: int = 0
+    rows_at_once: int | None = None  # completions per pass of TRL's update; None: all. mmrl counts tokens
     freeze_vision: bool = False  # tower and projector do not train
     mode: str = "think_answer"
     rewards: Mapping[str, Sequence[Mapping[str, Any]]]

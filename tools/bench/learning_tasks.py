@@ -36,6 +36,8 @@ class Task:
     group_size: int
     max_tokens: int
     learning_rate: float
+    warmup_steps: int
+    rows_at_once: int | None  # of TRL's update: what it is fastest with
     held_out: int  # samples
 
 
@@ -66,6 +68,8 @@ TASKS: dict[str, Task] = {
         group_size=8,
         max_tokens=32,
         learning_rate=2e-4,
+        warmup_steps=0,
+        rows_at_once=None,
         held_out=300,
     ),
     "pages": Task(
@@ -74,10 +78,12 @@ TASKS: dict[str, Task] = {
         cold_start=("sft.samples=40", "sft.steps=120", "sft.samples_per_step=16"),
         ceiling=("sft.samples=1200", "sft.steps=250", "sft.samples_per_step=16"),
         goal=None,
-        prompts=8,
+        prompts=24,
         group_size=8,
         max_tokens=32,
         learning_rate=2e-4,
+        warmup_steps=10,
+        rows_at_once=48,
         held_out=100,
     ),
 }
@@ -122,6 +128,8 @@ def prepare(
         exact_length=False,
         beta=0.0,
         learning_rate=task.learning_rate,
+        warmup_steps=task.warmup_steps,
+        rows_at_once=task.rows_at_once,
         rewards=rewards_of(config),
         threads=threads,
         evaluation=str(limited),

@@ -1,14 +1,15 @@
 """How long mmrl and TRL take to learn: wall time from the same cold start to the same held-out accuracy.
 
-    python tools/bench/time_to_accuracy.py --folder runs/learning              both tasks: up to an hour
+    python tools/bench/time_to_accuracy.py --folder runs/learning              both tasks: half an hour
     python tools/bench/time_to_accuracy.py --folder runs/learning --tasks digits --seeds 0 1 2
 
     digits   4 visual tokens; until 85 % of the held-out digits are read
     pages    256 visual tokens; until half of the gap between the start and the supervised ceiling is closed
 
-Same start, rewards, learning rate, group size and prompts per step, samples in the same order. The tools step in turn,
-a process each. Evaluation, with one engine on the same held-out samples, stands still on both clocks; loading does too.
-A tool that reaches the goal, or its limit of time or steps, stops.
+Same start, rewards, learning rate, group size and prompts per step, samples in the same order. The tools are a process
+each and take turns: the one whose clock is behind makes the next step. Evaluation, with one engine on the same held-out
+samples, stands still on both clocks; loading does too. A tool that reaches the goal, or its limit of time or steps,
+stops; so does one that has taken `--lead` times as long as the other took to reach it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -87,8 +88,11 @@ def parser() -> argparse.ArgumentParser:
     add("--every", type=int, default=5, help="steps between evaluations")
     add("--seconds", type=float, default=1800.0, help="of steps, per tool and run; then it has not reached the goal")
     add("--steps", type=int, default=600, help="most steps per tool and run")
+    add("--lead", type=float, default=10.0, help="times the seconds of the tool that was first; then the other stops")
     add("--learning-rate", type=float, help="of both tools; default: the task's")
+    add("--warmup-steps", type=int, help="of both tools; default: the task's")
     add("--group-size", type=int, help="of both tools; default: the task's")
+    add("--prompts", type=int, help="per step, of both tools; default: the task's")
     add("--threads", type=int, default=2)
     add("--set", nargs="+", default=(), metavar="KEY=VALUE", help="settings of the cold starts' config")
     add("--json", type=Path, help="file for the whole report, written after every run")
@@ -96,10 +100,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 def changed(ready: Prepared, options: argparse.Namespace) -> Prepared:
-    """With the learning rate and group size of the command line, where it names them."""
+    """With the learning rate, warm-up and group size of the command line, where it names them."""
     cell = replace(
         ready.cell,
         learning_rate=options.learning_rate or ready.cell.learning_rate,
+        warmup_steps=ready.cell.warmup_steps if options.warmup_steps is None else options.warmup_steps,
+        prompts=options.prompts or ready.cell.prompts,
         group_size=options.group_size or ready.cell.group_size,
     )
     return replace(ready, cell=cell)
@@ -115,18 +121,12 @@ def race(ready: Prepared, options: argparse.Namespace) -> dict[str, Any]:
         for learner in learners.values():
             learner.worker.ready()
             learner.evaluate(ready.goal)
-        going = [learner for learner in learners.values() if learner.reached is None]
-        while going:
-            for learner in going:
-                learner.seconds += learner.worker.order("step")["seconds"]
-                learner.steps += 1
-                if learner.steps % options.every == 0:
-                    learner.evaluate(ready.goal)
-            going = [
-                learner
-                for learner in going
-                if learner.reached is None and learner.seconds < options.seconds and learner.steps < options.steps
-            ]
+        while going := [learner for learner in learners.values() if goes_on(learner, learners.values(), options)]:
+            learner = min(going, key=lambda learner: learner.seconds)
+            learner.seconds += learner.worker.order("step")["seconds"]
+            learner.steps += 1
+            if learner.steps % options.every == 0:
+                learner.evaluate(ready.goal)
     return {
         "start": ready.start,
         "ceiling": ready.ceiling,
@@ -136,6 +136,13 @@ def race(ready: Prepared, options: argparse.Namespace) -> dict[str, Any]:
             for tool, one in learners.items()
         },
     }
+
+
+def goes_on(learner: Learner, all_learners: Iterable[Learner], options: argparse.Namespace) -> bool:
+    """Whether it has not reached the goal and has time and steps left."""
+    reached = [one.reached for one in all_learners if one.reached is not None]
+    seconds = min([options.seconds, *(options.lead * one for one in reached)])
+    return learner.reached is None and learner.seconds < seconds and learner.steps < options.steps
 
 
 def sentence(run: dict[str, Any]) -> str:
@@ -155,17 +162,28 @@ def show(runs: Sequence[dict[str, Any]]) -> None:
 
 
 def line(run: dict[str, Any]) -> tuple[Any, ...]:
-    """A run's figures; – where a tool did not run, "not reached" where it did not get there."""
+    """A run's figures; – where a tool did not run, "not in …" where it did not get there in so many seconds."""
     cells: list[Any] = []
     for tool in ("mmrl", "trl"):
         found = run["tools"].get(tool)
-        reached = found is not None and found["seconds"] is not None
-        cells.append(round(found["seconds"], 1) if reached else "not reached" if found else "–")
+        cells.append(_seconds(found) if found else "–")
         cells.append(found["steps"] if found else "–")
-    ours, theirs = (run["tools"].get(tool, {}).get("seconds") for tool in ("mmrl", "trl"))
-    ratio = f"{theirs / ours:.2f}" if ours and theirs else "–"
     ceiling = "–" if run["ceiling"] is None else f"{run['ceiling']:.1%}"
-    return (run["task"], run["seed"], f"{run['start']:.1%}", ceiling, f"{run['goal']:.1%}", *cells, ratio)
+    return (run["task"], run["seed"], f"{run['start']:.1%}", ceiling, f"{run['goal']:.1%}", *cells, _ratio(run))
+
+
+def _seconds(found: dict[str, Any]) -> str:
+    reached, spent = found["seconds"], found["spent_seconds"]
+    return f"not in {spent:.1f}" if reached is None else f"{reached:.1f}"
+
+
+def _ratio(run: dict[str, Any]) -> str:
+    """TRL's seconds over mmrl's; at least so much where TRL was stopped before it got there."""
+    ours, theirs = run["tools"].get("mmrl"), run["tools"].get("trl")
+    if not ours or not theirs or not ours["seconds"]:
+        return "–"
+    more = "> " if theirs["seconds"] is None else ""
+    return f"{more}{(theirs['seconds'] or theirs['spent_seconds']) / ours['seconds']:.2f}"
 
 
 if __name__ == "__main__":

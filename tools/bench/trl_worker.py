@@ -60,6 +60,8 @@ def main() -> None:
 def settings(cell: Cell, config: Any) -> GRPOConfig:
     """TRL's arguments for the cell."""
     generation: dict[str, Any] = {"suppress_tokens": [config.image_token_id, config.video_token_id]}
+    completions = cell.prompts * cell.group_size
+    at_once = cell.rows_at_once or completions
     if cell.exact_length:
         generation["min_new_tokens"] = cell.completion_tokens
     return GRPOConfig(
@@ -68,8 +70,8 @@ def settings(cell: Cell, config: Any) -> GRPOConfig:
         use_cpu=cell.device == "cpu",
         bf16=cell.dtype == "bfloat16",
         gradient_checkpointing=False,
-        per_device_train_batch_size=cell.prompts * cell.group_size,  # counted in completions
-        gradient_accumulation_steps=1,
+        per_device_train_batch_size=at_once,  # counted in completions
+        gradient_accumulation_steps=completions // at_once,
         num_generations=cell.group_size,
         max_completion_length=cell.completion_tokens,
         max_steps=STEPS,
