@@ -11,47 +11,32 @@ from dataclasses import fields, is_dataclass, replace
 from enum import Enum
 from typing import Any, cast
 
+from mmrl import types
 from mmrl.ranks import Ranks
 from mmrl.training.collect import Collected, Renderer
 from mmrl.training.sharing import without_pixels
-from mmrl.types import (
-    Answer,
-    Completion,
-    Dropped,
-    FinishReason,
-    Media,
-    MediaView,
-    Prompt,
-    RewardResult,
-    RewardStatus,
-    Rollout,
-    RolloutGroup,
-    Sample,
-    Score,
-    ScoredGroup,
-    VisionInputs,
-)
+from mmrl.types import Dropped, Prompt, ScoredGroup
 
 _KIND = "mmrl type"  # key under which a written value says what it was
 _KINDS: dict[str, Any] = {
     kind.__name__: kind
     for kind in (
-        Answer,
+        types.Answer,
         Collected,
-        Completion,
-        Dropped,
-        FinishReason,
-        Media,
-        MediaView,
-        Prompt,
-        RewardResult,
-        RewardStatus,
-        Rollout,
-        RolloutGroup,
-        Sample,
-        Score,
-        ScoredGroup,
-        VisionInputs,
+        types.Completion,
+        types.Dropped,
+        types.FinishReason,
+        types.Media,
+        types.MediaView,
+        types.Prompt,
+        types.RewardResult,
+        types.RewardStatus,
+        types.Rollout,
+        types.RolloutGroup,
+        types.Sample,
+        types.Score,
+        types.ScoredGroup,
+        types.VisionInputs,
     )
 }
 
