@@ -76,6 +76,7 @@ def load_policy(config: Config, path: str, *, to_train: bool = False) -> LoadedM
         device=set_up_torch(config),
         trust_remote_code=config.model.trust_remote_code,
         four_bit=to_train and config.model.four_bit,
+        unread=to_train and config.backend.type == "deepspeed" and config.backend.zero_stage == 3,
     )
     model.policy.kernel = config.backend.attention
     return model
@@ -179,6 +180,8 @@ def build_engine(config: Config, model: LoadedModel, *, rests: bool = True) -> R
                 gpus=servers.gpus,
             ),
         )
+    if model.unread is not None:
+        return engine  # the loop gives it the weights, once a backend has read them
     try:
         engine.load_weights(merged_weights(model.policy.model), version=0)
     except BaseException:

@@ -46,13 +46,15 @@ from mmrl.backend.optimizer import (
     trainable,
 )
 from mmrl.backend.passes import Passes, without_idle
-from mmrl.backend.sharded import Shards, gathered, whole_tensors
+from mmrl.backend.sharded import BUCKET_BYTES, Shards, gathered, whole_tensors
+from mmrl.backend.spread import spread
 from mmrl.batch import PolicyOutputs
 from mmrl.errors import ConfigError
 from mmrl.policy.adapters import SavedWeights, adapters_off, has_adapters, is_adapter, merging
 from mmrl.policy.load import LoadedModel
 from mmrl.policy.packed import PackedBatch, Part
 from mmrl.policy.policy import Policy, share_features
+from mmrl.policy.unread import copy_unread
 from mmrl.ranks import Ranks
 from mmrl.types import RolloutGroup
 
@@ -99,7 +101,7 @@ class DeepSpeedBackend:
         if isinstance(reference, AdapterOff) and not has_adapters(policy.model):
             raise ConfigError("algorithm.reference: adapter_off needs adapters; give train.lora, or take frozen.")
         self._dtype = next(p.dtype for p in policy.parameters() if p.is_floating_point())
-        self._reference = copy.deepcopy(policy).requires_grad_(False).eval() if REFERENCE in reference.copies else None
+        self._reference = self._copy_of_policy() if REFERENCE in reference.copies else None
         freeze_parts(policy, freeze)
         share_features(policy, self._reference)
         if checkpoint_layers:
@@ -117,6 +119,13 @@ class DeepSpeedBackend:
             optimizer = DeepSpeedCPUAdam(optimizer.param_groups, betas=settings.betas, adamw_mode=True)
         self._held = False  # whether the coming step is to update nothing
         optimizer.register_step_pre_hook(self._before_update)
+        if model.unread is not None:
+            if zero.stage < 3:
+                raise ValueError("a model whose weights are unread is for stage 3, where no rank holds them")
+            most = min(BUCKET_BYTES, zero.bucket_numbers * model.unread.dtype.itemsize)
+            deepspeed.init_distributed()
+            config = self._config(training=True)
+            spread(policy, self._reference, model.unread, config=config, bucket_bytes=most, ranks=ranks)
         self._call_reference: Any = None
         if self._reference is not None:
             self._call_reference = _Outputs(self._reference)
@@ -311,6 +320,11 @@ class DeepSpeedBackend:
             self._load_copy(name, state["copies"][name])
 
     # ── inside ──
+
+    def _copy_of_policy(self) -> Policy:
+        unread = self._model.unread
+        own = copy.deepcopy(self.policy) if unread is None else copy_unread(self.policy, unread)
+        return own.requires_grad_(False).eval()
 
     def _run(
         self,

@@ -80,6 +80,18 @@ def add_adapters(
             parameter.data = parameter.data.float()
 
 
+@torch.no_grad()
+def begin_magnitude(model: nn.Module, name: str, weight: Tensor) -> None:
+    """Give DoRA's lengths of the rows of this weight the value they begin with: those of the weight itself.
+
+    `name`: the weight's, in the model with adapters. Nothing where it has no such lengths.
+    """
+    owner, _, leaf = name.rpartition(".base_layer.")
+    layer = dict(_layers(model)).get(owner) if leaf == "weight" else None
+    if layer is not None and layer.use_dora[NAME]:
+        layer.lora_magnitude_vector[NAME].weight.copy_(torch.linalg.norm(weight, dim=1))
+
+
 def has_adapters(model: nn.Module) -> bool:
     """Whether adapters were added to the model."""
     return next(_layers(model), None) is not None

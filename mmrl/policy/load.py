@@ -16,6 +16,7 @@ from mmrl.policy.adapters import SavedWeights, save_weights
 from mmrl.policy.families import family_of
 from mmrl.policy.family import Family
 from mmrl.policy.policy import Policy
+from mmrl.policy.unread import Unread, unread_model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,7 @@ class LoadedModel:
 
     policy: Policy
     processor: Any  # the family's Hugging Face processor: tokenizer, image processor, chat template
+    unread: Unread | None = None  # where the weights still are; None: in the policy
 
     def save(self, folder: Path, weights: SavedWeights | None = None) -> None:
         """Write weights, config and processor so that `transformers` and vLLM load the folder as it is.
@@ -43,13 +45,15 @@ def load_model(
     device: str = "cpu",
     trust_remote_code: bool = False,
     four_bit: bool = False,
+    unread: bool = False,
 ) -> LoadedModel:
     """Load a folder in Hugging Face layout, or a hub name. Raises ModelError saying what is missing.
 
     Weights are read from safetensors only: other formats can hold code that runs when they are read.
     `trust_remote_code`: run Python code that comes with the model, where its files ask for that. `four_bit`: the
     decoder's linear layers as 4-bit NormalFloat (QLoRA, arXiv:2305.14314), constants that adapters train beside; tower,
-    projector, embeddings and head stay in `dtype`.
+    projector, embeddings and head stay in `dtype`. `unread`: leave the weights in their files, where the model's layout
+    allows it, for a backend that spreads them over ranks (`policy/unread.py`).
     """
     hf_logging.disable_progress_bar()
     folder = Path(path)
@@ -63,22 +67,27 @@ def load_model(
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: no model could be read there: {_first_line(error)}") from error
     family = family_of(config.model_type, where=path)
+    left: Unread | None = None
     quantized = {"quantization_config": _four_bits(config, family, dtype)} if four_bit else {}
     try:
-        model = AutoModelForImageTextToText.from_pretrained(
-            path,
-            **quantized,
-            dtype=dtype,
-            attn_implementation="sdpa",
-            use_safetensors=True,
-            trust_remote_code=trust_remote_code,
-            **({"device_map": {"": device}} if four_bit else {}),
-        )
+        found = unread_model(path, config, dtype=dtype, device=device) if unread and not trust_remote_code else None
+        if found is not None:
+            model, left = found
+        else:
+            model = AutoModelForImageTextToText.from_pretrained(
+                path,
+                **quantized,
+                dtype=dtype,
+                attn_implementation="sdpa",
+                use_safetensors=True,
+                trust_remote_code=trust_remote_code,
+                **({"device_map": {"": device}} if four_bit else {}),
+            )
         processor = AutoProcessor.from_pretrained(path, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: the model could not be loaded: {_first_line(error)}") from error
     policy = Policy(model, family)
-    return LoadedModel(policy=policy if four_bit else policy.to(device), processor=processor)
+    return LoadedModel(policy=policy if four_bit else policy.to(device), processor=processor, unread=left)
 
 
 def _four_bits(config: Any, family: Family, dtype: torch.dtype) -> Any:

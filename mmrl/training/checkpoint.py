@@ -187,8 +187,8 @@ def _set_aside(damaged: list[tuple[Checkpoint, str]], instead: str, tell: Callab
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        # Tensors and plain values only: nothing in the file is run.
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        # Tensors and plain values only: nothing in the file is run. Mapped: a rank reads what its shards need.
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch raises every kind on a damaged archive
         raise RunError(
             f"{path}: cannot be read ({error}). Remove {path.parents[1]} to resume from the checkpoint before."

@@ -48,6 +48,11 @@ VARIANTS = {
     "lora": Variant(lora="lora"),
     "dora": Variant(lora="dora"),
     "bfloat16": Variant(dtype=torch.bfloat16),
+    "unread": Variant(unread=True),
+    "unread_lora": Variant(unread=True, lora="lora"),
+    "unread_dora": Variant(unread=True, lora="dora"),
+    "unread_frozen_tower": Variant(unread=True, freeze=("vision", "projector"), offload=True),
+    "unread_bfloat16": Variant(unread=True, dtype=torch.bfloat16),
 }
 PLACES = {"offload": (2, 3), "bfloat16": (0, 1, 2, 3), "minibatches": (0, 3), "small_micro_batches": (0, 1, 2, 3)}
 

@@ -63,6 +63,7 @@ class Variant:
     optimizer: str = "adamw"
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
+    unread: bool = False  # weights spread from their files
 
 
 def samples_of(media: str, folder: Path) -> list[Sample]:
@@ -90,9 +91,13 @@ def groups_of(media: str, model: LoadedModel, folder: Path) -> list[ScoredGroup]
 def backend_of(
     model: LoadedModel, variant: Variant, algorithm: Algorithm, ranks: Ranks
 ) -> TorchBackend | DeepSpeedBackend:
-    """A backend of its own: the model is copied."""
-    own = copy.deepcopy(model)
-    own.policy.to(variant.dtype)
+    """A backend of its own: the model is copied, or read anew."""
+    if variant.unread:
+        own = load_model(str(model.policy.config.name_or_path), dtype=variant.dtype, unread=True)
+        assert own.unread is not None
+    else:
+        own = copy.deepcopy(model)
+        own.policy.to(variant.dtype)
     if variant.lora:
         add_adapters(
             own.policy, rank=4, alpha=8.0, targets=(), parts=("language",), seed=0, magnitude=variant.lora == "dora"
