@@ -566,8 +566,6 @@ def build_trainer(
             evaluate_every=config.evaluation.every if validation else 0,
             ahead=config.rollout.ahead,
             stop_after_skipped=settings.stop_after_skipped,
-            silent_after=config.backend.silent_after_seconds,
-            hung_after=config.backend.hung_after_seconds,
         ),
         sampling=build_sampling(config),
         algorithm=algorithm,

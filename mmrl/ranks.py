@@ -14,8 +14,8 @@ gathered needs no further word: who is asked, what is dropped, what credit is gi
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -27,8 +27,18 @@ if TYPE_CHECKING:  # torch is imported where ranks meet: reading a run needs non
 
 T = TypeVar("T")
 
-# Longer than the longest stage that one rank does while the others wait (building data, writing a checkpoint).
-PATIENCE = timedelta(minutes=60)
+# Longer than the longest stage that one rank does while the others wait (building data, screening). A rank that died or
+# hangs is not waited for that long: `rank_watch.py`.
+PATIENCE = timedelta(hours=12)
+MEETING = timedelta(minutes=10)  # until all have come
+
+
+@dataclass(slots=True)
+class Meetings:
+    """Where a rank is on the way that all go alike: for who watches it from another thread."""
+
+    count: int = 0  # meetings begun so far
+    first_works: bool = False  # this one waits for what the first rank does alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +48,7 @@ class Ranks:
     rank: int = 0  # 0 … count − 1 of all machines
     count: int = 1
     local: int = 0  # number on its own machine: which of its GPUs it uses
+    meetings: Meetings = field(default_factory=Meetings, compare=False, repr=False)
     group: Any = None  # torch's process group in which they meet; None: the default one
 
     @property
@@ -56,6 +67,7 @@ class Ranks:
             return share
         import torch.distributed as dist
 
+        self.meetings.count += 1
         own = share.detach()
         total = own.clone()
         dist.all_reduce(total, group=self.group)
@@ -68,6 +80,7 @@ class Ranks:
         import torch
         import torch.distributed as dist
 
+        self.meetings.count += 1
         found = torch.tensor(values, dtype=torch.float64)
         dist.all_reduce(found, op=dist.ReduceOp.MAX, group=self.group)
         largest: list[float] = found.tolist()
@@ -79,6 +92,7 @@ class Ranks:
             return [value]
         import torch.distributed as dist
 
+        self.meetings.count += 1
         found: list[Any] = [None] * self.count
         dist.all_gather_object(found, value, group=self.group)
         return found
@@ -101,7 +115,9 @@ class Ranks:
             except BaseException as error:
                 self.gather((None, RunError(f"rank 0 failed: {type(error).__name__}: {error}")))
                 raise
+        self.meetings.first_works = not self.first
         came = self.gather((result, failure))[0]
+        self.meetings.first_works = False
         if came[1] is not None:
             raise came[1]
         return came[0]  # type: ignore[no-any-return]
@@ -142,11 +158,12 @@ def launched() -> bool:
     return {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys()
 
 
-def join(device: str) -> Ranks:
+def join(device: str, *, within: timedelta = MEETING) -> Ranks:
     """Meet the other processes of the launch. `device`: cpu or cuda, the same on all of them.
 
     Reads what launchers set: RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT. A process that none of them
-    started is alone. Raises ConfigError where a machine has fewer GPUs than processes.
+    started is alone. Raises ConfigError where a machine has fewer GPUs than processes, and RunError that names those
+    who have not come in time.
     """
     if not launched():
         return ALONE
@@ -165,9 +182,75 @@ def join(device: str) -> Ranks:
             )
         torch.cuda.set_device(ranks.local)
     if not dist.is_initialized():
-        # Both: what is decided together are small tensors on the CPU, gradients are where the model is.
-        dist.init_process_group(backend="cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=PATIENCE)
+        _form_group(device, ranks, _all_come(ranks, within))
     return ranks
+
+
+def join_nobody(device: str) -> None:
+    """A group of this process alone, for libraries that want one (DeepSpeed), where no launcher made one."""
+    from torch.distributed import HashStore, is_initialized  # type: ignore[attr-defined]
+
+    if not is_initialized():
+        _form_group(device, ALONE, HashStore())
+
+
+def _form_group(device: str, ranks: Ranks, store: Any) -> None:
+    import torch.distributed as dist
+
+    dist.init_process_group(
+        # Both: what is decided together are small tensors on the CPU, gradients are where the model is.
+        backend="cpu:gloo,cuda:nccl" if device == "cuda" else "gloo",
+        store=store,
+        rank=ranks.rank,
+        world_size=ranks.count,
+        timeout=PATIENCE,
+    )
+
+
+def _all_come(ranks: Ranks, within: timedelta) -> Any:
+    """The store that the launch shares, once every rank has said in it that it is there."""
+    from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
+
+    seconds = within.total_seconds()
+    kept = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # by torchrun; else the first rank keeps it
+    try:
+        # torch's own rendezvous waits in here for all, without a word of who is missing.
+        store: Any = TCPStore(
+            os.environ["MASTER_ADDR"],
+            int(os.environ["MASTER_PORT"]),
+            None,
+            ranks.first and not kept,
+            within,
+            wait_for_workers=False,
+            multi_tenant=True,
+        )
+    except RuntimeError as error:
+        raise RunError(
+            f"rank {ranks.rank}: {os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}, where all meet, was not "
+            f"reached within {seconds:.0f} s. Is rank 0 (or the launcher) there, and the port open between machines?"
+        ) from error
+    store = PrefixStore(f"ranks/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    names = {f"here/{rank}": str(rank) for rank in range(ranks.count)}
+    try:
+        store.set(f"here/{ranks.rank}", "")
+        store.wait(list(names), within)
+    except RuntimeError as error:
+        missing = _not_there(store, names)
+        what = f"rank {', '.join(missing)} did not come within {seconds:.0f} s" if missing else "rank 0 has left again"
+        raise RunError(
+            f"rank {ranks.rank}: of {ranks.count} ranks, {what}. See what it says itself, and whether as many "
+            "processes were started as WORLD_SIZE says."
+        ) from error
+    store.set_timeout(PATIENCE)
+    return store
+
+
+def _not_there(store: Any, names: Mapping[str, str]) -> list[str]:
+    """The ranks whose names are not in the store; none where it is gone, and rank 0, which kept it."""
+    try:
+        return [rank for name, rank in names.items() if not store.check([name])]
+    except RuntimeError:
+        return []
 
 
 def leave() -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -194,13 +195,26 @@ class _Stage:
 
 @contextmanager
 def _together(config: Config, progress: Progress) -> Iterator[_Stage]:
-    """Meet the other ranks, if a launcher started several; part when all is done."""
+    """Meet the other ranks, if a launcher started several; part when all is done.
+
+    Whatever they do until then, they watch each other: one that dies or hangs ends the rest, which name it.
+    """
     if not launched():
         yield _Stage(ALONE, progress)
         return
+    from mmrl.rank_watch import RankWatch
+
     ranks = build.join_ranks(config)
-    yield _Stage(ranks, progress if ranks.first else SilentProgress())
+    silent_after, hung_after = config.backend.silent_after_seconds, config.backend.hung_after_seconds
+    with RankWatch(ranks, silent_after=silent_after, hung_after=hung_after, tell=_last_words):
+        yield _Stage(ranks, progress if ranks.first else SilentProgress())
     leave()
+
+
+def _last_words(text: str) -> None:
+    """Of a rank that ends at once: also of one that is quiet otherwise, where nobody else is left to say it."""
+    sys.stderr.write(f"error: {text}\n")
+    sys.stderr.flush()
 
 
 def _prepare_policy(config: Config, run_dir: Path, splits: Splits, stage: _Stage) -> str:

@@ -29,7 +29,6 @@ from mmrl.curriculum.sampler import PromptSampler
 from mmrl.errors import RunError
 from mmrl.memory import peak_memory_mib
 from mmrl.progress import Progress, ShowsFigures
-from mmrl.rank_watch import RankWatch
 from mmrl.ranks import ALONE, Ranks
 from mmrl.rollout.engine import Rests, RolloutEngine, Sampling
 from mmrl.traces.indexing import Indexing
@@ -71,8 +70,6 @@ class LoopSettings:
     evaluate_every: int  # 0: never
     ahead: int = 0  # versions that the weights that sample may be behind those that train
     stop_after_skipped: int = 3  # so many steps in a row whose loss or gradient was not finite end the run
-    silent_after: float = 20.0  # seconds without a sign of life of another rank that end the run
-    hung_after: float = 1800.0  # seconds inside one call that waits for the other ranks, which end the run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,12 +126,6 @@ def train(trainer: Trainer, *, start: int = 0) -> int:
         StopRequest(progress.note) as stop,
         Tracking(trainer.trackers if first else (), start=start, tell=progress.note) as tracking,
         progress.task("training", settings.steps, done=start) as task,
-        RankWatch(
-            trainer.ranks,
-            silent_after=settings.silent_after,
-            hung_after=settings.hung_after,
-            tell=progress.note,
-        ) as rank_watch,
         saver,
         Indexing(trainer.run_dir / "traces", tell=progress.note, wanted=first) as indexing,
         Ahead(
@@ -148,7 +139,6 @@ def train(trainer: Trainer, *, start: int = 0) -> int:
         ) as ahead,
     ):
         for step in range(start, settings.steps):
-            rank_watch.step = step
             collected, row = take_step(trainer, traces, step, ahead)
             indexing.look(traces.written_bytes)
             empty_steps = 0 if collected.kept else empty_steps + 1

@@ -69,10 +69,12 @@ def test_the_others_end_and_name_it(context: Any, tmp_path: Path, fault: str, vi
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fault", ["none", "slow"])
-def test_nobody_is_accused_of_a_run_that_goes_well(context: Any, tmp_path: Path, fault: str) -> None:
+@pytest.mark.parametrize(("fault", "victim"), [("none", 1), ("slow", 1), ("alone", 0), ("mute", 0)])
+def test_nobody_is_accused_of_a_run_that_goes_well(context: Any, tmp_path: Path, fault: str, victim: int) -> None:
     port = free_port()
-    processes = [context.Process(target=work, args=(rank, COUNT, port, 1, fault, tmp_path)) for rank in range(COUNT)]
+    processes = [
+        context.Process(target=work, args=(rank, COUNT, port, victim, fault, tmp_path)) for rank in range(COUNT)
+    ]
     for process in processes:
         process.start()
     for process in processes:
