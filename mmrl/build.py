@@ -279,14 +279,12 @@ def build_backend(
     ranks: Ranks | None = None,
 ) -> TorchBackend | DeepSpeedBackend:
     """The backend for one stage: the cold start has no algorithm and so no reference policy. `ranks`: None is alone."""
-    import torch
-
     from mmrl.algorithms.reference import AdapterOff, FrozenReference, NoReference
     from mmrl.backend.backend import OptimizerSettings
     from mmrl.backend.deepspeed_backend import DeepSpeedBackend, ZeroSettings
     from mmrl.backend.torch_backend import TorchBackend
     from mmrl.policy.adapters import has_adapters
-    from mmrl.ranks import ALONE
+    from mmrl.ranks import ALONE, join_nobody
 
     rates = config.train.part_learning_rates.model_dump(exclude_none=True)
     settings = OptimizerSettings(
@@ -314,17 +312,11 @@ def build_backend(
     }
     if config.backend.type == "torch":
         return TorchBackend(model, settings, **options)
-    if not torch.distributed.is_initialized():
-        raise ConfigError(
-            "backend.type is deepspeed, which needs a launcher even for one process: torchrun --nproc-per-node 1 -m "
-            "mmrl run CONFIG, or deepspeed --num_gpus 1 --no_local_rank --module mmrl run CONFIG. Without one, set "
-            "backend.type: torch."
-        )
+    join_nobody(options["device"])
     zero = ZeroSettings(
         stage=config.backend.zero_stage,
         offload_optimizer=config.backend.offload_optimizer,
         offload_weights=config.backend.offload_weights,
-        nvme_folder=config.backend.nvme_folder,
     )
     return DeepSpeedBackend(model, settings, zero, **options)
 

@@ -191,6 +191,7 @@ def join_nobody(device: str) -> None:
     from torch.distributed import HashStore, is_initialized  # type: ignore[attr-defined]
 
     if not is_initialized():
+        os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed asks there which GPU is its own
         _form_group(device, ALONE, HashStore())
 
 

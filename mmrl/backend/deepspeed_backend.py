@@ -66,9 +66,8 @@ class ZeroSettings:
     """What DeepSpeed spreads and where it puts it."""
 
     stage: Literal[0, 1, 2, 3] = 2
-    offload_optimizer: Literal["none", "cpu", "nvme"] = "none"  # nvme: stage 3
+    offload_optimizer: Literal["none", "cpu"] = "none"  # stage 1 and more
     offload_weights: Literal["none", "cpu"] = "none"  # stage 3
-    nvme_folder: str = ""
     bucket_numbers: int = 200_000_000  # gradients or weights that travel at a time
 
 
@@ -433,10 +432,7 @@ class DeepSpeedBackend:
             if zero.offload_weights != "none":
                 sharding["offload_param"] = {"device": zero.offload_weights, "pin_memory": cuda}
         if training and zero.offload_optimizer != "none":
-            where: dict[str, Any] = {"device": zero.offload_optimizer, "pin_memory": cuda}
-            if zero.offload_optimizer == "nvme":
-                where["nvme_path"] = zero.nvme_folder
-            sharding["offload_optimizer"] = where
+            sharding["offload_optimizer"] = {"device": zero.offload_optimizer, "pin_memory": cuda}
         config: dict[str, Any] = {
             "train_micro_batch_size_per_gpu": 1,  # it divides nothing: losses are shares of the step's
             "gradient_accumulation_steps": 1,
@@ -473,12 +469,8 @@ def check_possible(policy: Policy, settings: OptimizerSettings, zero: ZeroSettin
             "train.optimizer adamw_8bit with backend.offload_optimizer: DeepSpeed's optimiser for offloaded memory "
             "is AdamW in 32 bits. Take one of the two: adamw with the offload, or adamw_8bit on the GPU."
         )
-    if zero.offload_optimizer == "nvme" and zero.stage < 3:
-        raise ConfigError("backend.offload_optimizer nvme needs backend.zero_stage 3; below it, take cpu.")
     if zero.offload_optimizer != "none" and zero.stage == 0:
         raise ConfigError("backend.offload_optimizer needs backend.zero_stage 1 or more: stage 0 is plain torch.")
-    if zero.offload_optimizer == "nvme" and not zero.nvme_folder:
-        raise ConfigError("backend.offload_optimizer is nvme: say where, with backend.nvme_folder.")
     if zero.offload_weights != "none" and zero.stage < 3:
         raise ConfigError("backend.offload_weights needs backend.zero_stage 3: below it every rank holds the weights.")
     if zero.stage == 3 and policy.family.tower_runs_per_size:

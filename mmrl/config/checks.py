@@ -71,6 +71,21 @@ def four_bits_have_adapters(model: ModelConfig, train: TrainConfig, backend: Bac
         yield ("model", "four_bit"), "4-bit weights cannot be spread over ranks; set backend.type: torch"
 
 
+def backend_can_do_it(train: TrainConfig, backend: BackendConfig) -> Iterator[Mistake]:
+    stage = backend.zero_stage if backend.type == "deepspeed" else None
+    for key, least in (("offload_optimizer", 1), ("offload_weights", 3)):
+        if getattr(backend, key) == "none":
+            continue
+        if stage is None:
+            yield ("backend", key), "is DeepSpeed's, with backend.type torch nothing would be offloaded; set deepspeed"
+        elif stage < least:
+            text = f"needs backend.zero_stage {least} or more; at stage {stage} every rank holds what it would offload"
+            yield ("backend", key), text
+    if train.optimizer == "adamw_8bit" and stage is not None and backend.offload_optimizer != "none":
+        text = "adamw_8bit with backend.offload_optimizer: DeepSpeed's optimiser for offloaded memory is AdamW in 32 "
+        yield ("train", "optimizer"), text + "bits; take adamw with the offload, or adamw_8bit on the GPU"
+
+
 def adapters_can_train(train: TrainConfig) -> Iterator[Mistake]:
     if train.lora is not None and set(train.lora.parts) <= set(train.freeze):
         text = f"freezes {', '.join(train.lora.parts)}, where train.lora puts its adapters, so that nothing would train"
@@ -245,6 +260,7 @@ CHECKS: tuple[Check, ...] = (
     Check(("train",), something_trains),
     Check(("train",), adapters_can_train),
     Check(("model", "train", "backend"), four_bits_have_adapters),
+    Check(("train", "backend"), backend_can_do_it),
     Check(("algorithm", "train"), adapter_off_has_adapters),
     Check(("train",), sampler_can_be_built),
     Check(("rollout", "train"), rollouts_can_be_shared),

@@ -445,11 +445,10 @@ class BackendConfig(Section):
     zero_stage: Literal[0, 1, 2, 3] = Field(
         2, description="deepspeed spreads: 1 the optimiser's memory; 2 and gradients; 3 and weights; 0 nothing"
     )
-    offload_optimizer: Literal["none", "cpu", "nvme"] = Field(
-        "none", description="deepspeed: where the optimiser's memory lies instead of the GPU"
+    offload_optimizer: Literal["none", "cpu"] = Field(
+        "none", description="deepspeed, zero_stage 1 or more: where the optimiser's memory lies instead of the GPU"
     )
     offload_weights: Literal["none", "cpu"] = Field("none", description="deepspeed, zero_stage 3: the same of weights")
-    nvme_folder: str = Field("", description="for offload_optimizer nvme: a folder on a fast local disk")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where there is one")
     dtype: Literal["float32", "bfloat16"] = Field(
         "float32", description="number format of passes; the optimiser keeps float32 copies of bfloat16 weights"

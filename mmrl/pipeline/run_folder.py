@@ -24,7 +24,7 @@ from mmrl.ranks import ALONE, Ranks
 FREE = (
     ("backend", "silent_after_seconds"),
     ("backend", "hung_after_seconds"),
-    *(("backend", key) for key in ("type", "zero_stage", "offload_optimizer", "offload_weights", "nvme_folder")),
+    *(("backend", key) for key in ("type", "zero_stage", "offload_optimizer", "offload_weights")),
     ("run", "folder"),
     ("data", "urls"),
     ("train", "steps"),

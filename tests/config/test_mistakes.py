@@ -148,3 +148,30 @@ def test_missing_sections_are_named_with_what_they_are_for(tmp_path: Path):
     assert "c.yaml:1: run.name: is missing: folder name of the run" in said
     assert "model: is missing: a section with path, tiny" in said
     assert "rewards: is missing: task → its rewards" in said
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["backend.offload_optimizer=cpu"], "backend.offload_optimizer: is DeepSpeed's, with backend.type torch"),
+        (["backend.offload_weights=cpu"], "backend.offload_weights: is DeepSpeed's"),
+        (
+            ["backend.type=deepspeed", "backend.zero_stage=0", "backend.offload_optimizer=cpu"],
+            "backend.offload_optimizer: needs backend.zero_stage 1 or more; at stage 0",
+        ),
+        (
+            ["backend.type=deepspeed", "backend.zero_stage=2", "backend.offload_weights=cpu"],
+            "backend.offload_weights: needs backend.zero_stage 3 or more; at stage 2",
+        ),
+        (
+            ["backend.type=deepspeed", "backend.offload_optimizer=cpu", "train.optimizer=adamw_8bit"],
+            "train.optimizer: adamw_8bit with backend.offload_optimizer",
+        ),
+        (
+            ["backend.type=deepspeed", "backend.zero_stage=3", "backend.offload_optimizer=nvme"],
+            "backend.offload_optimizer: must be one of 'none' or 'cpu', not 'nvme'",
+        ),
+    ],
+)
+def test_what_a_backend_cannot_do_is_refused_by_name(tmp_path: Path, overrides: list[str], said: str):
+    assert said in message(tmp_path, GOOD, *overrides)
