@@ -1,4 +1,4 @@
-"""How much memory this process has held at most."""
+"""How much memory this process holds, and has held at most."""
 
 from __future__ import annotations
 
@@ -22,3 +22,10 @@ def peak_memory_mib() -> float:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def memory_mib() -> float:
+    """Memory this process holds resident now, MiB. Where the kernel does not tell: the most it ever held."""
+    if STATUS.is_file() and (found := re.search(r"^VmRSS:\s+(\d+) kB", STATUS.read_text(), flags=re.MULTILINE)):
+        return int(found[1]) / 2**10
+    return peak_memory_mib()

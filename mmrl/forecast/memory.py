@@ -1,63 +1,48 @@
 """What one rank's memory holds, part by part, and in which of a step's phases.
 
-    always      weights, float32 masters, AdamW's memory, copies of the policy for the reference's rule
-    rollout     keys and values, the prefilling pass, logits; or vLLM's share of the GPU
-    passes      old and reference log-probabilities: one layer's tensors, the head's
+    always      weights, float32 masters, AdamW's memory, copies of the policy for the reference's rule, pixels
+    rollout     keys and values, the prefilling pass, sampling; or vLLM's share of the GPU
+    passes      old and reference log-probabilities
     update      what the forward pass keeps for the backward one, gradients, the head's chunk of logits
     optimiser   gradients, and what AdamW makes on the way
 
-The most a phase needs comes on top of what is always there. What a decoder layer keeps for backward is, in numbers per
-position (RMS norms and attention with their derivatives written out, as `rms_norm.py` and `split_attention.py` do):
-
-    4 h + 2 q + 2 kv + 4 m + heads + 2        h hidden size, q and kv widths of queries and keys, m inner width
-
-and of a tower's block per patch, v its width and n its inner one, what `TOWER` says. Both come from the bytes of the
-tensors alive in single passes of tiny Qwen2-VL and Qwen2.5-VL models and are not held by a test yet; Qwen3-VL's tower
-is taken to be like theirs. With gradient checkpointing only what enters each layer is kept, and one layer at a time
-exists whole. On a GPU transformers' own norms keep two more tensors each.
+The most a phase needs comes on top of what is always there. What is always there is counted from shapes; of the other
+phases `rehearsal.py` says what is alive when most is. By formula stay: what several ranks share and gather, vLLM, and
+AdamW's intermediates on a GPU.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from mmrl.algorithms.reference import PRECISE, REFERENCE, Reference
 from mmrl.config.schema import Config
+from mmrl.forecast.rehearsal import Rehearsed
 from mmrl.forecast.sizes import Sizes
-from mmrl.forecast.step import Pass, Step
-from mmrl.policy.features import FROZEN_BYTES
-from mmrl.policy.policy import HEAD_CHUNK
+from mmrl.forecast.step import Step
 from mmrl.policy.render import CACHE_BYTES
 
 GIB = 2**30
-HELD_BYTES = GIB  # of the tower's graph that plain torch keeps from the rollouts to the first update
 BUCKET = 200_000_000  # numbers that DeepSpeed moves at a time
-PREFETCH = 50_000_000  # … of the next layers' weights at stage 3
-SAMPLED_COPIES = 5  # of [rollouts, vocabulary] in float32 while a token is drawn
+SUMMED = 64 * 2**20  # numbers that plain torch's ranks add up at a time
+PREFETCH = 50_000_000  # numbers of the next layers' weights that are gathered early at stage 3
+SCORES = 3  # tensors of the attention scores that a decoding step makes on a GPU
 
 Phase = Literal["always", "rollout", "passes", "update", "optimiser"]
 PHASES: tuple[Phase, ...] = ("always", "rollout", "passes", "update", "optimiser")
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tower:
-    """Numbers that a tower's pass keeps, per patch."""
-
-    width: float  # × its width, of a block …
-    inner: float  # × its inner width, of a block …
-    around: float  # × its width, before and after the blocks: embedding, merger
-
-
-TOWER: Mapping[str, Tower] = {
-    "qwen2_vl": Tower(width=10.0, inner=3.0, around=4.5),
-    "qwen2_5_vl": Tower(width=10.0, inner=4.0, around=4.5),
-    "qwen3_vl": Tower(width=10.0, inner=3.0, around=4.5),
+# What made it (`rehearsal.py`), in words.
+MADE = {
+    "rollout": {"tower": "the tower's graph or features", "decoder": "prefilling", "sampling": "sampling, ended rows"},
+    "passes": {"tower": "the tower's graph or features"},
+    "update": {
+        "tower": "kept for backward: tower",
+        "decoder": "kept for backward: decoder",
+        "head": "the head's logits",
+    },
 }
-OTHER_TOWER = Tower(width=10.0, inner=3.0, around=4.5)  # of a family that was not measured
-SUMS = 8  # numbers per patch and block: sums of attention and statistics of norms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,13 +86,13 @@ class Memory:
         return max(PHASES[1:], key=self.phase)
 
 
-def memory_of(config: Config, sizes: Sizes, step: Step, setting: Setting) -> Memory:
+def memory_of(config: Config, sizes: Sizes, step: Step, setting: Setting, rehearsed: Rehearsed) -> Memory:
     """Of one rank; process, libraries and CUDA's context apart (`predict.py`)."""
-    parts = [*_always(config, sizes, setting), *_media(sizes, step, setting)]
-    parts += _rollout(config, sizes, step, setting)
-    parts += _passes(config, sizes, step, setting)
-    parts += _update(config, sizes, step, setting)
-    parts += _optimiser(config, sizes, setting)
+    parts = [*_always(config, sizes, setting), *_media(config, sizes, step, setting)]
+    parts += _rollout(config, sizes, step, setting, rehearsed)
+    parts += _passes(config, sizes, setting, rehearsed)
+    parts += _update(config, sizes, setting, rehearsed)
+    parts += _optimiser(config, sizes, setting, rehearsed)
     return Memory(parts=tuple(part for part in parts if part.bytes))
 
 
@@ -125,14 +110,13 @@ def _always(config: Config, sizes: Sizes, setting: Setting) -> list[Held]:
     masters = 4 * (sizes.learning if stage else sizes.separate) / spread
     eight_bit = config.train.optimizer == "adamw_8bit"
     moments = sizes.learning * (2 + 8 / 256 if eight_bit else 8) / spread
-    nvme = backend.offload_optimizer == "nvme" and off_optimizer
     exact = spread == 1
     found += [
         Held(name="float32 masters", phase="always", bytes=_up(masters), host=off_optimizer, exact=exact),
         Held(
             name="AdamW's memory",
             phase="always",
-            bytes=0 if nvme else _up(moments),
+            bytes=_up(moments),
             host=off_optimizer,
             exact=exact and not eight_bit,
         ),
@@ -146,21 +130,17 @@ def _always(config: Config, sizes: Sizes, setting: Setting) -> list[Held]:
     return found
 
 
-def _media(sizes: Sizes, step: Step, setting: Setting) -> list[Held]:
-    """Pixels: those of the step, and the cache of those of earlier ones."""
-    one = 4 * sizes.patch_values
-    return [
-        Held(
-            name="pixels",
-            phase="always",
-            bytes=max(step.patches * one, min(CACHE_BYTES, step.patches * one * 4)),
-            host=setting.cuda,
-        )
-    ]
+def _media(config: Config, sizes: Sizes, step: Step, setting: Setting) -> list[Held]:
+    """Pixels: those of the step (and of the next, where that is sampled meanwhile), and those kept of earlier ones."""
+    now = 4 * sizes.patch_values * step.patches
+    shown = config.train.steps * len(step.prompts)
+    distinct = min(shown, math.ceil(step.samples / setting.ranks)) if step.samples else shown
+    kept = min(CACHE_BYTES, now * distinct // len(step.prompts))
+    return [Held(name="pixels", phase="always", bytes=max(now * (1 + config.rollout.ahead), kept), host=setting.cuda)]
 
 
-def _rollout(config: Config, sizes: Sizes, step: Step, setting: Setting) -> list[Held]:
-    rollout, e = config.rollout, sizes.element
+def _rollout(config: Config, sizes: Sizes, step: Step, setting: Setting, rehearsed: Rehearsed) -> list[Held]:
+    rollout = config.rollout
     if rollout.engine == "vllm_server":
         return []
     if rollout.engine == "vllm":
@@ -171,74 +151,36 @@ def _rollout(config: Config, sizes: Sizes, step: Step, setting: Setting) -> list
         cache = (vllm.cache_gib or 1.0) * GIB
         own = sizes.weights if vllm.dtype in (None, config.backend.dtype) else sizes.parameters * 4
         return [Held(name="vLLM: weights and cache", phase="always", bytes=_up(own + cache))]
-    per_token = 2 * sizes.layers * sizes.key * e
-    prefix = len(step.prompts) * step.longest * per_token
-    branches = step.rollouts * step.completion * per_token
-    # One layer of the prefilling pass, without gradient; its end is over when the branches begin.
-    positions = len(step.prompts) * step.longest
-    prefill = positions * (3 * sizes.inner + 4 * sizes.hidden + 2 * sizes.query) * e
-    logits = SAMPLED_COPIES * step.rollouts * sizes.vocabulary * 4
-    tower = step.patches * (6 * sizes.vision + 3 * sizes.vision_inner) * e
-    found = [
-        Held(name="keys and values of prompts", phase="rollout", bytes=prefix, exact=True),
-        Held(name="keys and values of completions", phase="rollout", bytes=branches, exact=True),
-        Held(name="prefilling, logits", phase="rollout", bytes=max(prefill, tower, logits, branches // sizes.layers)),
-    ]
+    found = _made(rehearsed, "rollout")
+    if setting.cuda:
+        scores = SCORES * 4 * step.rollouts * sizes.heads * (step.longest + step.completion)
+        found.append(Held(name="scores of a decoding step", phase="rollout", bytes=scores))
     if config.backend.type == "deepspeed" and config.backend.zero_stage == 3 and setting.ranks > 1:
         found.append(Held(name="whole weights, gathered to sample", phase="rollout", bytes=sizes.weights, exact=True))
     return found
 
 
-def _passes(config: Config, sizes: Sizes, step: Step, setting: Setting) -> list[Held]:
+def _passes(config: Config, sizes: Sizes, setting: Setting, rehearsed: Rehearsed) -> list[Held]:
     if not (setting.needs_reference or config.train.minibatches > 1):
         return []
-
-    def need(one: Pass) -> float:
-        layer = one.positions * (3 * sizes.inner + 4 * sizes.hidden + 2 * sizes.query) * sizes.element
-        tower = one.patches * (6 * sizes.vision + 3 * sizes.vision_inner) * sizes.element
-        return max(layer, tower, _chunk(one) * sizes.vocabulary * 12)
-
-    return [
-        Held(name="one layer, head", phase="passes", bytes=_up(max(map(need, step.passes)))),
-        *_gathered(config, sizes, setting, "passes"),
-    ]
+    return [*_made(rehearsed, "passes"), *_gathered(config, sizes, setting, "passes")]
 
 
-def _update(config: Config, sizes: Sizes, step: Step, setting: Setting) -> list[Held]:
-    worst = max(step.passes, key=lambda one: _kept(config, sizes, one, setting) + head_bytes(sizes, one))
-    kept = _kept(config, sizes, worst, setting)
-    head = head_bytes(sizes, worst)
-    layer = _transient(config, sizes, worst, setting)
-    found = [
-        Held(
-            name="kept for backward: decoder", phase="update", bytes=_up(decoder_bytes(config, sizes, worst, setting))
-        ),
-        Held(
-            name="kept for backward: tower", phase="update", bytes=_up(_tower_held(config, sizes, step, worst, setting))
-        ),
-        Held(name="features", phase="update", bytes=_features(sizes, step)),
-    ]
-    gradients, buckets = _gradients(config, sizes, setting)
-    # One pass alone makes gradients as it gives back what was kept; later ones find them there.
-    several = any(len(update) > 1 for update in step.updates) or config.backend.type == "deepspeed"
-    growing = gradients if several else max(0, gradients - max(0, kept))
-    found += [
-        Held(
-            name="the head's logits" if head >= layer else "one layer's gradients",
-            phase="update",
-            bytes=_up(max(head, layer)),
-        ),
-        Held(name="gradients", phase="update", bytes=_up(growing)),
-        Held(name="DeepSpeed's buckets", phase="update", bytes=_up(buckets)),
-        *_gathered(config, sizes, setting, "update"),
-    ]
-    return found
+def _update(config: Config, sizes: Sizes, setting: Setting, rehearsed: Rehearsed) -> list[Held]:
+    found = _made(rehearsed, "update")
+    if config.backend.type == "deepspeed":
+        gradients, buckets = _sharded_gradients(config, sizes, setting)
+        found = [part for part in found if part.name != "gradients"]
+        found.append(Held(name="gradients", phase="update", bytes=_up(gradients)))
+        found.append(Held(name="DeepSpeed's buckets", phase="update", bytes=_up(buckets)))
+    elif setting.ranks > 1:
+        bucket = 2 * 4 * min(SUMMED, sizes.learning)
+        found.append(Held(name="gradients on their way to other ranks", phase="update", bytes=bucket))
+    return [*found, *_gathered(config, sizes, setting, "update")]
 
 
-def _gradients(config: Config, sizes: Sizes, setting: Setting) -> tuple[float, float]:
-    """(gradients of all that learns, buffers they travel in)."""
-    if config.backend.type == "torch":
-        return 4.0 * sizes.learning, 0.0
+def _sharded_gradients(config: Config, sizes: Sizes, setting: Setting) -> tuple[float, float]:
+    """With DeepSpeed: (gradients of all that learns, buffers they travel in)."""
     stage, ranks = config.backend.zero_stage, setting.ranks
     bucket = min(BUCKET, sizes.learning) * sizes.element * (2 if setting.cuda else 1) if stage else 0
     if stage >= 2 and config.backend.offload_optimizer != "none" and setting.cuda:
@@ -246,15 +188,15 @@ def _gradients(config: Config, sizes: Sizes, setting: Setting) -> tuple[float, f
     return 4.0 * sizes.learning / (ranks if stage >= 2 else 1), float(bucket)
 
 
-def _optimiser(config: Config, sizes: Sizes, setting: Setting) -> list[Held]:
-    gradients, _ = _gradients(config, sizes, setting)
+def _optimiser(config: Config, sizes: Sizes, setting: Setting, rehearsed: Rehearsed) -> list[Held]:
+    sharded = config.backend.type == "deepspeed"
+    if not setting.cuda and not sharded:
+        return _made(rehearsed, "optimiser")
+    gradients = _sharded_gradients(config, sizes, setting)[0] if sharded else 4.0 * sizes.learning
     if config.backend.offload_optimizer != "none" and setting.cuda:
         made = 0.0
-    elif setting.cuda:  # all parameters at a time
-        spread = setting.ranks if config.backend.type == "deepspeed" and config.backend.zero_stage else 1
-        made = 4.0 * sizes.learning / spread
-    else:
-        made = 2 * 4.0 * min(sizes.largest, sizes.learning)
+    else:  # all parameters at a time
+        made = 4.0 * sizes.learning / (setting.ranks if sharded and config.backend.zero_stage else 1)
     return [
         Held(name="gradients", phase="optimiser", bytes=_up(gradients)),
         Held(name="AdamW's intermediates", phase="optimiser", bytes=_up(made)),
@@ -270,91 +212,10 @@ def _gathered(config: Config, sizes: Sizes, setting: Setting, phase: Phase) -> l
     return [Held(name="weights gathered for use", phase=phase, bytes=_up(numbers * sizes.element))]
 
 
-def layer_numbers(sizes: Sizes, setting: Setting) -> float:
-    """What a decoder layer keeps for its backward, numbers per position."""
-    kept = 4 * sizes.hidden + 2 * sizes.query + 2 * sizes.key + 4 * sizes.inner + sizes.heads + 2
-    if sizes.norms:
-        kept += sizes.query + sizes.key + sizes.head + 6
-    if setting.cuda:
-        kept += 2 * sizes.hidden * (2 if sizes.element == 2 else 1)
-    return kept
-
-
-def block_numbers(sizes: Sizes) -> float:
-    """What a tower's block keeps, numbers per patch."""
-    rule = TOWER.get(sizes.family, OTHER_TOWER)
-    return rule.width * sizes.vision + rule.inner * sizes.vision_inner + SUMS
-
-
-def decoder_bytes(config: Config, sizes: Sizes, one: Pass, setting: Setting) -> float:
-    """What a pass keeps of the decoder for its backward."""
-    own = layer_numbers(sizes, setting)
-    lora = _adapter_numbers(config, sizes)
-    layers = sizes.layers * sizes.hidden if config.backend.gradient_checkpointing else sizes.layers * (own + lora)
-    return one.positions * (layers + (3 if sizes.norms else 2) * sizes.hidden) * sizes.element
-
-
-def _adapter_numbers(config: Config, sizes: Sizes) -> float:
-    """Per position and layer: the inner rank of each adapter, in float32; their inputs are kept anyway, or (bfloat16)
-    once more in float32.
-    """
-    lora = config.train.lora
-    if lora is None:
-        return 0.0
-    inputs = 2 * sizes.hidden + sizes.query + sizes.inner if sizes.element == 2 else 0
-    return (7 * lora.rank + inputs) * 4 / sizes.element
-
-
-def tower_bytes(config: Config, sizes: Sizes, patches: int) -> float:
-    """What the tower keeps for its backward."""
-    rule = TOWER.get(sizes.family, OTHER_TOWER)
-    blocks = sizes.depth * (sizes.vision if config.backend.gradient_checkpointing else block_numbers(sizes))
-    return patches * (blocks + rule.around * sizes.vision) * sizes.element
-
-
-def head_bytes(sizes: Sizes, one: Pass) -> float:
-    """Hidden states that are scored, and one chunk's logits with what its backward makes of them."""
-    per_logit = 12 if sizes.element == 4 else 14
-    picked = one.scored * sizes.hidden * sizes.element
-    return _chunk(one) * sizes.vocabulary * per_logit + 3 * picked
-
-
-def _chunk(one: Pass) -> int:
-    return math.ceil(one.scored / max(1, math.ceil(one.scored / HEAD_CHUNK)))
-
-
-def _kept(config: Config, sizes: Sizes, one: Pass, setting: Setting) -> float:
-    tower = tower_bytes(config, sizes, one.patches) if sizes.tower_learns else 0.0
-    return decoder_bytes(config, sizes, one, setting) + tower
-
-
-def _tower_held(config: Config, sizes: Sizes, step: Step, one: Pass, setting: Setting) -> float:
-    """Plain torch in one process keeps the graph of as many pictures of the step as a gibibyte holds."""
-    if not sizes.tower_learns:
-        return 0.0
-    alone = config.backend.type == "torch" and setting.ranks == 1 and not config.backend.gradient_checkpointing
-    held = min(HELD_BYTES, tower_bytes(config, sizes, step.patches)) if alone else 0.0
-    return max(held, tower_bytes(config, sizes, one.patches))
-
-
-def _transient(config: Config, sizes: Sizes, one: Pass, setting: Setting) -> float:
-    """What the backward of one layer makes; with checkpointing, that layer whole as well."""
-    layer = 2 * sizes.inner + sizes.hidden
-    if config.backend.gradient_checkpointing:
-        layer += round(layer_numbers(sizes, setting))
-    decoder = one.positions * layer * sizes.element
-    if not sizes.tower_learns:
-        return decoder
-    block = 2 * sizes.vision_inner + sizes.vision
-    if config.backend.gradient_checkpointing:
-        block += round(block_numbers(sizes))
-    return max(decoder, one.patches * block * sizes.element)
-
-
-def _features(sizes: Sizes, step: Step) -> int:
-    """Of all pictures of the step."""
-    whole = step.visual * sizes.hidden * sizes.element * sizes.levels
-    return min(FROZEN_BYTES, whole)
+def _made(rehearsed: Rehearsed, phase: Phase) -> list[Held]:
+    names = MADE.get(phase, {})
+    found = rehearsed.phases.get(phase, {})
+    return [Held(name=names.get(maker, maker), phase=phase, bytes=size) for maker, size in found.items()]
 
 
 def _up(value: float) -> int:

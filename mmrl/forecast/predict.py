@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -13,15 +14,18 @@ import torch
 from mmrl import build
 from mmrl.algorithms.build import build_algorithm
 from mmrl.algorithms.reference import AdapterOff, FrozenReference
+from mmrl.config.load import changed
 from mmrl.config.schema import Config, VideoConfig
 from mmrl.data.manifest import read_manifest
 from mmrl.errors import ConfigError
 from mmrl.forecast.device import Device, gpu, gpu_here, processor
 from mmrl.forecast.memory import Held, Memory, Setting, memory_of
-from mmrl.forecast.probe import probe, samples_file
+from mmrl.forecast.probe import STEPS, probe, samples_file
+from mmrl.forecast.rehearsal import rehearse
 from mmrl.forecast.sizes import Sizes, sizes_of
 from mmrl.forecast.step import TEXT_TOKENS, Shown, Step, step_of
-from mmrl.forecast.work import seconds_of, work_of
+from mmrl.forecast.work import SAMPLED, seconds_of, work_of
+from mmrl.memory import memory_mib
 from mmrl.policy.load import LoadedModel
 from mmrl.policy.policy import Policy
 from mmrl.policy.skeleton import architecture, processor_of, skeleton
@@ -30,11 +34,15 @@ from mmrl.training.disk import free_memory_bytes
 GIB = 2**30
 EXAMPLES = 24  # prompts that are rendered to learn their sizes
 CLIP_EXAMPLES = 4  # … where they show clips
-LIBRARIES = 0.9 * GIB  # Python, torch and the libraries on a CPU; measured where the machine is probed
+LIBRARIES = 0.9 * GIB  # Python, torch and the libraries beside a GPU; on a processor this process is measured
 CONTEXT = 0.7 * GIB  # CUDA's context and the libraries' workspace
 MEETING = 0.4 * GIB  # NCCL's buffers, with several ranks
-SLACK = 0.06  # of what comes and goes on a GPU: what its allocator holds and cannot use
+SLACK = {
+    True: 0.06,
+    False: 0.12,
+}  # of what comes and goes: what the allocator holds and cannot use; on a GPU, not on one
 PROBE_OPERATIONS = 4e12  # of a whole step: above that the processor is not probed with real steps
+WHOLE_OPERATIONS = 2e11  # … and below this with all layers
 ASSUMED_VISUAL = 1280  # tokens, where neither samples nor the config tell
 
 
@@ -67,6 +75,7 @@ class Forecast:
     capacity: int  # bytes that may be used
     host_capacity: int
     basis: str  # where the seconds are from
+    ahead: bool = False  # the coming step's rollouts are sampled, elsewhere, while this one trains
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -82,7 +91,7 @@ class Forecast:
     @property
     def _slack(self) -> int:
         moving = self.memory.peak() - self.memory.phase("always")
-        return round(SLACK * moving) if self.setting.cuda else 0
+        return round(SLACK[self.setting.cuda] * moving)
 
     @property
     def fits(self) -> bool:
@@ -92,7 +101,12 @@ class Forecast:
 
     @property
     def total_seconds(self) -> float:
-        return sum(self.seconds.values())
+        """Of a step. Where rollouts are ahead: the longer of sampling and all else."""
+        whole = sum(self.seconds.values())
+        if not self.ahead:
+            return whole
+        sampled = sum(self.seconds.get(part, 0.0) for part in SAMPLED)
+        return max(sampled, whole - sampled)
 
 
 def predict(config: Config, asked: Asked) -> Forecast:
@@ -101,17 +115,20 @@ def predict(config: Config, asked: Asked) -> Forecast:
     device = _device(config, asked, policy)
     element = 2 if config.backend.dtype == "bfloat16" else 4
     sizes = sizes_of(config, policy, element=element)
-    shown, source, notes = _prompts(config, policy, model, asked)
+    shown, source, samples, notes = _prompts(config, policy, model, asked)
     completion = asked.completion_tokens or config.rollout.max_tokens
-    step = step_of(config, policy, shown, ranks=asked.ranks, completion=completion, source=source)
+    step = step_of(config, policy, shown, ranks=asked.ranks, completion=completion, source=source, samples=samples)
     setting = _setting(config, asked, device)
-    memory = memory_of(config, sizes, step, setting)
-    base = CONTEXT + (MEETING if asked.ranks > 1 else 0.0) if device.cuda else LIBRARIES
+    memory = _memory(config, policy, sizes, step, setting)
+    base = CONTEXT + (MEETING if asked.ranks > 1 else 0.0) if device.cuda else _libraries()
     works = work_of(config, sizes, step, setting, device)
     seconds, basis = seconds_of(works, device), "operations and bytes over the device's rates"
-    if asked.probe and not device.cuda and _worth_probing(config, sum(work.operations for work in works.values())):
-        seconds, base = _probed(config, sizes, step, setting, policy)
-        basis = "real steps of shallow copies with random weights on this machine"
+    operations = sum(work.operations for work in works.values())
+    if asked.probe and not device.cuda and _worth_probing(config, operations):
+        whole = operations < WHOLE_OPERATIONS
+        seconds, base = _probed(config, sizes, step, setting, policy, whole=whole)
+        copies = "the model" if whole else "shallow copies"
+        basis = f"real steps of {copies} with random weights on this machine"
     host = LIBRARIES + (1.5 * GIB if device.cuda else 0.0)
     return Forecast(
         sizes=sizes,
@@ -125,6 +142,7 @@ def predict(config: Config, asked: Asked) -> Forecast:
         capacity=round(device.memory),
         host_capacity=0 if not device.cuda or asked.gpu else free_memory_bytes(),
         basis=basis,
+        ahead=config.rollout.ahead > 0,
         notes=tuple(notes),
     )
 
@@ -135,7 +153,13 @@ def again(config: Config, before: Forecast, asked: Asked) -> Forecast:
     sizes = sizes_of(config, policy, element=before.sizes.element)
     completion = min(before.step.completion, config.rollout.max_tokens)
     step = step_of(
-        config, policy, before.step.prompts, ranks=asked.ranks, completion=completion, source=before.step.source
+        config,
+        policy,
+        before.step.prompts,
+        ranks=asked.ranks,
+        completion=completion,
+        source=before.step.source,
+        samples=before.step.samples,
     )
     setting = _setting(config, asked, before.device)
     return replace(
@@ -143,9 +167,41 @@ def again(config: Config, before: Forecast, asked: Asked) -> Forecast:
         sizes=sizes,
         step=step,
         setting=setting,
-        memory=memory_of(config, sizes, step, setting),
+        memory=_memory(config, policy, sizes, step, setting),
         seconds=seconds_of(work_of(config, sizes, step, setting, before.device), before.device),
+        ahead=config.rollout.ahead > 0,
     )
+
+
+def _memory(config: Config, policy: Policy, sizes: Sizes, step: Step, setting: Setting) -> Memory:
+    def make(layers: int, blocks: int) -> Policy:
+        made = skeleton(_shallow(policy.config, layers, blocks), dtype=next(policy.parameters()).dtype)
+        made.kernel = policy.kernel
+        sizes_of(config, made, element=sizes.element)  # adds adapters, freezes
+        return made
+
+    rehearsed = rehearse(
+        config,
+        make,
+        step,
+        layers=sizes.layers,
+        blocks=sizes.depth,
+        levels=sizes.levels,
+        patch_values=sizes.patch_values,
+        needs_reference=setting.needs_reference,
+        ranks=setting.ranks,
+        cuda=setting.cuda,
+    )
+    return memory_of(config, sizes, step, setting, rehearsed)
+
+
+def _libraries() -> float:
+    """What a process holds that has loaded all that a run loads: this one, as it is now."""
+    import mmrl.traces.indexing
+    import mmrl.training.loop
+    import mmrl.training.tracking  # noqa: F401
+
+    return memory_mib() * 2**20
 
 
 def _policy(config: Config, asked: Asked) -> tuple[Any, Policy]:
@@ -192,8 +248,8 @@ def _setting(config: Config, asked: Asked, device: Device) -> Setting:
     )
 
 
-def _prompts(config: Config, policy: Policy, model: Any, asked: Asked) -> tuple[list[Shown], str, list[str]]:
-    """Sizes of prompts, where they are from, and what had to be assumed."""
+def _prompts(config: Config, policy: Policy, model: Any, asked: Asked) -> tuple[list[Shown], str, int, list[str]]:
+    """Sizes of prompts, where they are from, how many samples there are (0: not known), and what was assumed."""
     merge = policy.family.merge_size(policy.config)
     manifest = samples_file(config)
     given = asked.visual_tokens >= 0 or asked.text_tokens > 0
@@ -207,15 +263,8 @@ def _prompts(config: Config, policy: Policy, model: Any, asked: Asked) -> tuple[
         finally:
             renderer.close()
         if prompts:
-            found = [
-                Shown(
-                    tokens=len(prompt.token_ids),
-                    patches=0 if prompt.vision is None else len(prompt.vision.patches),
-                    visual=sum(stop - first for first, stop in prompt.media_slots),
-                )
-                for prompt in prompts
-            ]
-            return found, f"{len(found)} of {manifest}'s samples, rendered", []
+            found = [Shown.of(prompt) for prompt in prompts]
+            return found, f"{len(found)} of {manifest}'s samples, rendered", len(samples), []
     notes = []
     text = asked.text_tokens or TEXT_TOKENS
     if not asked.text_tokens:
@@ -224,8 +273,7 @@ def _prompts(config: Config, policy: Policy, model: Any, asked: Asked) -> tuple[
     if visual < 0:
         visual, why = _most_visual(config, policy)
         notes.append(f"the samples are not here: {visual} visual tokens a prompt, {why} (--visual-tokens)")
-    one = Shown(tokens=text + visual, patches=visual * merge**2, visual=visual)
-    return [one], "assumed", notes
+    return [Shown.assumed(text=text, visual=visual, merge=merge)], "assumed", 0, notes
 
 
 def _most_visual(config: Config, policy: Policy) -> tuple[int, str]:
@@ -249,29 +297,34 @@ def _worth_probing(config: Config, operations: float) -> bool:
 
 
 def _probed(
-    config: Config, sizes: Sizes, step: Step, setting: Setting, policy: Policy
+    config: Config, sizes: Sizes, step: Step, setting: Setting, policy: Policy, *, whole: bool
 ) -> tuple[dict[str, float], float]:
-    """(seconds by part, bytes of the process besides tensors): what the smallest copy held beyond its own forecast."""
+    """(seconds by part, bytes of the process besides tensors): what the first copy held beyond its own forecast."""
     mean = round(step.visual / len(step.prompts))
-    seconds, peak = probe(config, layers=sizes.layers, blocks=sizes.depth, visual=mean)
-    own = memory_of(config, _shallow_sizes(config, sizes, policy), step, setting).peak()
+    seconds, peak = probe(config, layers=sizes.layers, blocks=sizes.depth, visual=mean, whole=whole)
+    shape = policy.config if whole else _shallow(policy.config, 1, 1)
+    dtype = torch.bfloat16 if config.backend.dtype == "bfloat16" else torch.float32
+    tried = skeleton(shape, dtype=dtype)
+    tried.kernel = config.backend.attention
+    # A probe takes few steps, and so holds the pixels of few.
+    brief = changed(config, [f"train.steps={STEPS}", "train.warmup_steps=0"])
+    own = _memory(brief, tried, sizes_of(config, tried, element=sizes.element), step, setting).peak()
     return seconds, float(max(0, peak - own))
 
 
-def _shallow_sizes(config: Config, sizes: Sizes, policy: Policy) -> Sizes:
-    """Of the copy with one layer and one block."""
-    shape = policy.config
+def _shallow(shape: Any, layers: int, blocks: int) -> Any:
+    """The same model with fewer layers and blocks, as wide."""
+    shape = copy.deepcopy(shape)
     text, vision = shape.get_text_config(), shape.vision_config
-    text.num_hidden_layers = 1
+    text.num_hidden_layers = layers
     if getattr(text, "layer_types", None):
-        text.layer_types = text.layer_types[:1]
-    setattr(vision, "depth" if hasattr(vision, "depth") else "num_hidden_layers", 1)
+        text.layer_types = text.layer_types[:layers]
+    setattr(vision, "depth" if hasattr(vision, "depth") else "num_hidden_layers", blocks)
     if hasattr(vision, "fullatt_block_indexes"):
-        vision.fullatt_block_indexes = [0]
-    if hasattr(vision, "deepstack_visual_indexes"):
-        vision.deepstack_visual_indexes = []
-    dtype = torch.bfloat16 if config.backend.dtype == "bfloat16" else torch.float32
-    return sizes_of(config, skeleton(shape, dtype=dtype), element=sizes.element)
+        vision.fullatt_block_indexes = [blocks - 1]
+    if levels := len(getattr(vision, "deepstack_visual_indexes", None) or ()):
+        vision.deepstack_visual_indexes = list(range(min(levels, blocks)))
+    return shape
 
 
 def held(forecast: Forecast) -> list[Held]:

@@ -1,8 +1,9 @@
-"""This machine's own times: shallow copies of the model, with random weights, take a few real steps.
+"""This machine's own times: the model, or shallow copies of it, takes a few real steps with random weights.
 
-Of the run's decoder two or three layers, of its tower one or two blocks, as wide as they are; everything else is the
-run's: its samples or ones of the same size, its rewards where it has samples, algorithm, engine and backend. Each part
-of a step grows with the layers by the same time for each, so that three depths tell what all layers take:
+A small model is tried as it is. Of a larger one's decoder one and three layers are, of its tower one block and three,
+as wide as they are; everything else is the run's: its samples or ones of the same size, its rewards where it has
+samples, algorithm, engine and backend. Each part of a step grows with the layers by the same time for each, so that
+three depths tell what all layers take:
 
     t(L, V) = t(1, 1) + (L − 1) · (t(2, 1) − t(1, 1)) + (V − 1) · (t(1, 2) − t(1, 1))
 
@@ -56,8 +57,10 @@ class Tried:
     peak_bytes: int  # of the process so far
 
 
-def depths(layers: int, blocks: int) -> list[Depth]:
-    """Which are tried: two where each grows, fewer where there is nothing to grow."""
+def depths(layers: int, blocks: int, *, whole: bool = False) -> list[Depth]:
+    """Which are tried: two where each grows, fewer where there is nothing to grow; `whole`: all layers at once."""
+    if whole:
+        return [Depth(layers=layers, blocks=blocks)]
     found = [Depth(layers=1, blocks=1)]
     if layers > 1:
         found.append(Depth(layers=min(layers, 3), blocks=1))
@@ -68,6 +71,8 @@ def depths(layers: int, blocks: int) -> list[Depth]:
 
 def extrapolated(tried: Mapping[Depth, Mapping[str, float]], *, layers: int, blocks: int) -> dict[str, float]:
     """Seconds of each part with all layers and blocks."""
+    if (whole := Depth(layers=layers, blocks=blocks)) in tried:
+        return dict(tried[whole])
     one = tried[Depth(layers=1, blocks=1)]
     found = {}
     for part, base in one.items():
@@ -81,21 +86,24 @@ def extrapolated(tried: Mapping[Depth, Mapping[str, float]], *, layers: int, blo
     return found
 
 
-def probe(config: Config, *, layers: int, blocks: int, visual: int) -> tuple[dict[str, float], int]:
-    """(seconds by part of a step of the whole model, most bytes the child held at the smallest depth)."""
+def probe(config: Config, *, layers: int, blocks: int, visual: int, whole: bool) -> tuple[dict[str, float], int]:
+    """(seconds by part of a step of the whole model, most bytes the child held at the depth it tried first).
+
+    `whole`: the model is small enough to take steps as it is.
+    """
     child = Child("mmrl.forecast.probe:serve")
     until = time.monotonic() + MOST_SECONDS
     answers: dict[Depth, Mapping[str, float]] = {}
     first = 0
     try:
-        for depth in depths(layers, blocks):
+        for depth in depths(layers, blocks, whole=whole):
             child.connection.send(Trial(config=config.model_dump(mode="json"), depth=depth, visual=visual))
             if not child.connection.poll(max(0.0, until - time.monotonic())):
-                raise RunError(f"the probe was not done within {MOST_SECONDS:g} seconds; plan with --no-probe")
+                raise RunError(f"the probe was not done within {MOST_SECONDS:g} seconds; plan without --probe")
             try:
                 answer = child.connection.recv()
             except (EOFError, OSError) as error:
-                raise RunError(f"the probe ended with {exit_text(child.kill())}; plan with --no-probe") from error
+                raise RunError(f"the probe ended with {exit_text(child.kill())}; plan without --probe") from error
             if isinstance(answer, Exception):
                 raise answer
             first = first or answer.peak_bytes
@@ -118,7 +126,7 @@ def serve(descriptor: int) -> None:
         except OSError:
             return
         except Exception as error:
-            connection.send(RunError(f"the probe failed ({type(error).__name__}: {error}); plan with --no-probe"))
+            connection.send(RunError(f"the probe failed ({type(error).__name__}: {error}); plan without --probe"))
 
 
 def tried(trial: Trial) -> Tried:

@@ -14,6 +14,7 @@ import torch
 
 from mmrl.backend.passes import Passes
 from mmrl.config.schema import Config
+from mmrl.policy.family import Grid
 from mmrl.policy.packed import Part, first_fit
 from mmrl.policy.policy import Policy
 from mmrl.training.update import shares
@@ -27,8 +28,30 @@ class Shown:
     """One prompt."""
 
     tokens: int  # text and visual tokens
-    patches: int  # the tower's input; 0: text only
-    visual: int  # tokens among `tokens`
+    visual: int  # visual ones among them
+    grids: tuple[Grid, ...] = ()  # (1, height, width) in patches of each picture and of each grid time of a clip
+
+    @property
+    def patches(self) -> int:
+        """The tower's input; 0: text only."""
+        return sum(height * width for _, height, width in self.grids)
+
+    @classmethod
+    def assumed(cls, *, text: int, visual: int, merge: int) -> Shown:
+        """One picture, as nearly square as so many visual tokens allow."""
+        high = next((side for side in range(math.isqrt(visual), 0, -1) if visual % side == 0), 0)
+        grids: tuple[Grid, ...] = ((1, high * merge, visual // high * merge),) if high else ()
+        return cls(tokens=text + visual, visual=visual, grids=grids)
+
+    @classmethod
+    def of(cls, prompt: Prompt) -> Shown:
+        """A rendered one."""
+        grids = prompt.vision.grids if prompt.vision is not None else ()
+        return cls(
+            tokens=len(prompt.token_ids),
+            visual=sum(stop - first for first, stop in prompt.media_slots),
+            grids=tuple((1, height, width) for times, height, width in grids for _ in range(times)),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +72,7 @@ class Step:
     group_size: int
     completion: int  # tokens of every completion
     updates: tuple[tuple[Pass, ...], ...]  # micro-batches of each update
+    samples: int  # there are to train on; 0: not known
     source: str  # where the prompts' sizes are from, for people
 
     @property
@@ -77,7 +101,14 @@ class Step:
 
 
 def step_of(
-    config: Config, policy: Policy, prompts: Sequence[Shown], *, ranks: int, completion: int, source: str
+    config: Config,
+    policy: Policy,
+    prompts: Sequence[Shown],
+    *,
+    ranks: int,
+    completion: int,
+    source: str,
+    samples: int = 0,
 ) -> Step:
     """A rank's step. `prompts`: as many as there are examples of; they are repeated to `rollout.prompts_per_step`."""
     rollout, train = config.rollout, config.train
@@ -94,6 +125,7 @@ def step_of(
         group_size=rollout.group_size,
         completion=completion,
         updates=tuple(updates),
+        samples=samples,
         source=source,
     )
 

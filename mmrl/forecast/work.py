@@ -21,6 +21,7 @@ LAYER_CALLS = 40  # operations of a decoder layer or a tower's block, forward
 GRAPH_CALLS = 500  # what a token step of vLLM with CUDA graphs costs besides, in operations; assumed
 OPTIMISER_BYTES = 28  # read and written per number: weight, gradient, two moments
 REST_SECONDS = 0.05  # of a step: rewards whose time is bounded, credit, traces
+SAMPLED = ("prefill", "decode")  # what servers do meanwhile, where rollouts are ahead
 PARTS = ("vision", "prefill", "decode", "old and reference passes", "update", "optimiser", "weights to vLLM", "rest")
 
 

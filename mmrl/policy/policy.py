@@ -79,13 +79,13 @@ class Policy(nn.Module):
 
     def tower_bytes_per_patch(self) -> float:
         """What the tower's graph keeps for its backward, per patch: measured on the smallest picture."""
-        weights = {parameter.untyped_storage().data_ptr() for parameter in self.parameters()}
+        weights = {parameter.untyped_storage()._cdata for parameter in self.parameters()}
         kept: dict[int, int] = {}
 
         def note(saved: Tensor) -> Tensor:
             storage = saved.untyped_storage()
-            if storage.data_ptr() not in weights:
-                kept[storage.data_ptr()] = storage.nbytes()
+            if storage._cdata not in weights:  # addresses of memory would do, but for tensors that have none
+                kept[storage._cdata] = storage.nbytes()
             return saved
 
         with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda saved: saved):

@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import yaml
 
 from mmrl import build
 from mmrl.algorithms.build import build_algorithm
-from mmrl.config.load import load_config
+from mmrl.algorithms.reference import AdapterOff, FrozenReference
+from mmrl.cli.main import main
+from mmrl.config.load import changed
 from mmrl.config.schema import Config
 from mmrl.errors import ConfigError, ModelError
-from mmrl.forecast.device import GPUS, gpu
+from mmrl.forecast.device import GPUS, Device, gpu
+from mmrl.forecast.memory import Held, Setting, memory_of
 from mmrl.forecast.predict import Asked, predict
 from mmrl.forecast.probe import Depth, depths, extrapolated
+from mmrl.forecast.rehearsal import Rehearsed
+from mmrl.forecast.remedies import remedies
+from mmrl.forecast.sizes import Sizes, sizes_of
+from mmrl.forecast.step import Shown, step_of
+from mmrl.forecast.work import work_of
 from mmrl.policy.published import PUBLISHED
 from mmrl.policy.skeleton import architecture, skeleton
 from mmrl.policy.tiny import save_tiny_model
 from tests import toy
+from tests.forecast.planned import config_of
 from tests.policy.prompts import Image, prompt_of
 
 ROOT = Path(__file__).parents[2]
@@ -36,19 +46,29 @@ STATED = {
 }
 
 
-def config_of(folder: Path, *overrides: str, **sections: Any) -> Config:
-    """GRPO on a tiny model, without data."""
-    path = folder / "config.yaml"
-    whole = {
-        "run": {"name": "planned", "folder": str(folder)},
-        "model": {"tiny": {"family": "qwen2_5_vl"}},
-        "data": {"recipe": "digits"},
-        "rewards": {"default": [{"name": "choice"}]},
-        "rollout": {"prompts_per_step": 2, "group_size": 4, "max_tokens": 32},
-        **sections,
-    }
-    path.write_text(yaml.safe_dump(whole))
-    return load_config(path, overrides)
+def sizes_for(config: Config) -> Sizes:
+    tiny = None if config.model.tiny is None else config.model.tiny.model_dump()
+    dtype = torch.bfloat16 if config.backend.dtype == "bfloat16" else torch.float32
+    return sizes_of(config, skeleton(architecture(config.model.path, tiny), dtype=dtype), element=dtype.itemsize)
+
+
+def counted(config: Config, *, ranks: int = 1, cuda: bool = False) -> tuple[Held, ...]:
+    """What of the memory follows from shapes alone."""
+    algorithm = build_algorithm(config.algorithm)
+    reference = algorithm.reference_rule
+    if isinstance(reference, FrozenReference) and config.train.lora is not None:
+        reference = AdapterOff()
+    policy = skeleton(architecture(None, {"family": "qwen2_5_vl"}), dtype=torch.float32)
+    shown = [Shown.assumed(text=20, visual=4, merge=2)]
+    setting = Setting(
+        ranks=ranks,
+        cuda=cuda,
+        device_bytes=80e9,
+        reference=reference,
+        needs_reference=algorithm.needs_reference,
+    )
+    step = step_of(config, policy, shown, ranks=ranks, completion=32, source="")
+    return memory_of(config, sizes_for(config), step, setting, Rehearsed(phases={})).parts
 
 
 @pytest.mark.parametrize(
@@ -81,7 +101,6 @@ def test_a_model_whose_sizes_are_unknown_says_what_to_give() -> None:
 def test_what_is_always_there_is_the_real_tensors_bytes(tmp_path: Path, overrides: tuple[str, ...]) -> None:
     """Weights, masters, AdamW's memory after an update, and the reference's copies: equal, not close."""
     config = config_of(tmp_path, *overrides)
-    forecast = predict(config, Asked(probe=False, text_tokens=20, visual_tokens=4))
     assert config.model.tiny is not None
     save_tiny_model(tmp_path / "model", **config.model.tiny.model_dump())
     model = build.load_policy(config, str(tmp_path / "model"), to_train=True)
@@ -108,7 +127,7 @@ def test_what_is_always_there_is_the_real_tensors_bytes(tmp_path: Path, override
             return value.nbytes if value.dim() else 0  # without AdamW's counts
         return sum(map(held, value.values())) if isinstance(value, dict) else 0
 
-    found = {part.name: part.bytes for part in forecast.memory.parts if part.exact and part.phase == "always"}
+    found = {part.name: part.bytes for part in counted(config) if part.exact and part.phase == "always"}
     assert found.pop("weights") == sum(parameter.nbytes for parameter in model.policy.parameters())
     assert found.pop("AdamW's memory") == held(state["moments"])
     assert found.pop("float32 masters", 0) == held(state["masters"])
@@ -134,3 +153,107 @@ def test_an_unknown_gpu_names_the_known_ones() -> None:
         gpu("h1000")
     assert gpu("H100", memory_gib=10).memory == 10 * 2**30
     assert all(device.cuda and device.rate > 1e14 for device in GPUS.values())
+
+
+def test_zero_stages_spread_what_they_say(tmp_path: Path) -> None:
+    """Per rank of 4: stage 1 masters and moments, 2 gradients, 3 weights; offloaded parts lie on the host."""
+    base = ("backend.type=deepspeed", "backend.dtype=bfloat16", "rollout.prompts_per_step=8")
+    n = sizes_for(config_of(tmp_path, *base)).parameters
+
+    def found(*overrides: str) -> dict[str, int]:
+        return {
+            held.name + (" host" if held.host else ""): held.bytes
+            for held in counted(config_of(tmp_path, *base, *overrides), ranks=4, cuda=True)
+            if held.phase in ("always", "update")
+        }
+
+    def near(value: float) -> Any:
+        return pytest.approx(value, abs=2)
+
+    one, two, three = (found(f"backend.zero_stage={stage}") for stage in (1, 2, 3))
+    assert (one["weights"], two["weights"], three["weights"]) == (2 * n, 2 * n, near(2 * n / 4))
+    assert one["float32 masters"] == two["float32 masters"] == near(n)
+    assert one["AdamW's memory"] == near(2 * n)
+    assert (one["gradients"], two["gradients"], three["gradients"]) == (4 * n, near(n), near(n))
+    away = found("backend.zero_stage=2", "backend.offload_optimizer=cpu")
+    assert away["AdamW's memory host"] == near(2 * n)
+    assert "AdamW's memory" not in away
+    assert "gradients" not in away
+
+
+def test_micro_batches_are_those_of_the_run(tmp_path: Path) -> None:
+    """Two groups of 4 · 31 + 100 positions: together under a budget of 448, apart below it, and split below 224."""
+    policy = skeleton(architecture(None, {"family": "qwen2_5_vl"}), dtype=torch.float32)
+    prompts = [Shown.assumed(text=96, visual=4, merge=2)]
+
+    def positions(budget: int) -> list[int]:
+        config = config_of(tmp_path, f"train.micro_batch_tokens={budget}")
+        step = step_of(config, policy, prompts, ranks=1, completion=32, source="")
+        return [one.positions for one in step.passes]
+
+    assert positions(448) == [448]
+    assert positions(447) == [224, 224]
+    assert positions(223) == [193, 131, 193, 131]
+    config = config_of(tmp_path, "train.minibatches=2")
+    assert [len(update) for update in step_of(config, policy, prompts, ranks=1, completion=32, source="").updates] == [
+        1,
+        1,
+    ]
+    alone = step_of(config_of(tmp_path), policy, prompts, ranks=2, completion=32, source="")
+    assert (len(alone.prompts), alone.rollouts) == (1, 4)
+
+
+def test_a_step_on_a_gpu_takes_its_operations_over_the_rate(tmp_path: Path) -> None:
+    """Twice the rate and bandwidth, without calls: half the time; two bytes a weight read for every token."""
+    config = config_of(tmp_path, backend={"dtype": "bfloat16"})
+    forecast = predict(config, Asked(gpu="a100", text_tokens=100, visual_tokens=16))
+    works = work_of(config, forecast.sizes, forecast.step, forecast.setting, forecast.device)
+    bare: Device = replace(forecast.device, call=0.0)
+    fast = replace(bare, rate=2 * bare.rate, bandwidth=2 * bare.bandwidth)
+    for name in ("prefill", "decode", "update", "optimiser"):
+        assert works[name].on(fast) == pytest.approx(works[name].on(bare) / 2)
+    assert works["update"].operations > 3 * 2 * forecast.sizes.decoder.weights * forecast.step.passes[0].positions
+    assert works["decode"].bytes > 32 * 2 * forecast.sizes.decoder.weights
+
+
+@pytest.mark.slow
+def test_what_does_not_fit_is_told_with_what_would(tmp_path: Path) -> None:
+    """A GPU as large as the forecast with gradient checkpointing, rounded up, takes the run with it and not without."""
+    config = config_of(tmp_path, rollout={"prompts_per_step": 8, "group_size": 8, "max_tokens": 64})
+    asked = Asked(gpu="h100", text_tokens=60, visual_tokens=0)
+    known = ("backend.gradient_checkpointing=true",)
+    room = predict(changed(config, list(known)), asked).peak / 2**30 + 1e-6
+    less = replace(asked, gpu_memory_gib=room)
+    forecast = predict(config, less)
+    assert not forecast.fits
+    assert forecast.memory.worst == "update"
+    found = remedies(config, forecast, less)
+    by_settings = {change.settings: change for change in found}
+    assert by_settings[known].fits
+    assert not by_settings[known].learns_otherwise
+    assert by_settings[known].seconds > 0
+    assert predict(changed(config, list(known)), less).peak == forecast.peak - by_settings[known].saves
+    assert by_settings["rollout.group_size=4",].learns_otherwise
+    order = [(change.learns_otherwise, not change.fits) for change in found]
+    assert order == sorted(order)
+
+
+@pytest.mark.slow
+def test_a_recipe_for_eight_gpus_is_planned_here(capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = str(ROOT / "configs/recipes/refcoco/qwen2_5_vl_7b_8gpu.yaml")
+    assert main(["plan", recipe, "--gpu", "h100", "--gpus", "8", "--visual-tokens", "400", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert sum(found["parameters"].values()) == STATED["Qwen/Qwen2.5-VL-7B-Instruct"]
+    [weights] = [held["bytes"] for held in found["memory"] if held["name"] == "weights"]
+    assert weights == pytest.approx(2 * STATED["Qwen/Qwen2.5-VL-7B-Instruct"] / 8, abs=1)
+    assert found["fits"]
+    assert set(found["seconds"]) >= {"vision", "prefill", "decode", "update", "optimiser"}
+
+
+def test_rollouts_ahead_take_the_longer_of_two(tmp_path: Path) -> None:
+    """Sampling and all else, 3 s and 5 s by hand, side by side."""
+    config = config_of(tmp_path, rollout={"engine": "vllm_server", "servers": {"start": 1}, "prompts_per_step": 2})
+    ahead = predict(changed(config, ["rollout.ahead=1"]), Asked(gpu="h100", text_tokens=20, visual_tokens=4))
+    seconds = {"prefill": 1.0, "decode": 2.0, "update": 4.0, "rest": 1.0}
+    assert replace(ahead, seconds=seconds, ahead=False).total_seconds == 8.0
+    assert replace(ahead, seconds=seconds).total_seconds == 5.0
