@@ -217,7 +217,7 @@ class TestInProcess:
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")
 def test_two_ranks_sample_and_screen_with_vllm_also_from_a_policy_spread_over_them(
-    tiny_folder: Path, tmp_path: Path, pictures: list[Path]
+    tiny_folder: Path, tmp_path: Path, pictures: list[Path], vllm_servers: list[Client]
 ) -> None:
     """What each does: `two_ranks.py`."""
     pytest.importorskip("deepspeed")
@@ -228,6 +228,7 @@ def test_two_ranks_sample_and_screen_with_vllm_also_from_a_policy_spread_over_th
         [
             *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
             *(str(root / "tests" / "rollout" / "two_ranks.py"), str(tiny_folder), str(tmp_path)),
+            *(server.url for server in vllm_servers),
         ],
         env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"},
         timeout=400,

@@ -1,5 +1,5 @@
-"""Started twice by torchrun: each rank has a vLLM in its process and one on a server, does work of its own, gives both
-the weights of a policy that is spread over the ranks and has adapters, and screens samples with the others.
+"""Started twice by torchrun: each rank has a vLLM in its process and a server of its own, does work of its own, gives
+both the weights of a policy that is spread over the ranks and has adapters, and screens samples with the others.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mmrl.policy.load import LoadedModel, load_model
 from mmrl.progress import SilentProgress
 from mmrl.ranks import Ranks, join, leave
 from mmrl.rollout.engine import Sampling
-from mmrl.rollout.server_client import started_here
+from mmrl.rollout.server_client import Client
 from mmrl.rollout.vllm_engine import VllmEngine, start_sampler
 from mmrl.rollout.vllm_server_engine import ServerSettings, VllmServerEngine
 from tests import toy
@@ -31,14 +31,14 @@ from tests.policy.prompts import prompts_of
 
 
 def main() -> None:
-    model_folder, folder = sys.argv[1], Path(sys.argv[2])
+    model_folder, folder, servers = sys.argv[1], Path(sys.argv[2]), sys.argv[3:]
     torch.set_num_threads(1)
     ranks = join("cpu")
     model = load_model(model_folder)
     engine = own_work(model, ranks)
-    spread_policy(model, engine, ranks)
+    spread_policy(model, engine, servers[ranks.rank], ranks)
     engine.close()
-    screening(model_folder, folder, ranks)
+    screening(model_folder, folder, servers[ranks.rank], ranks)
     met = torch.ones(1)
     distributed.all_reduce(met)
     assert met.item() == 2
@@ -60,7 +60,7 @@ def own_work(model: LoadedModel, ranks: Ranks) -> VllmEngine:
     return engine
 
 
-def spread_policy(model: LoadedModel, engine: VllmEngine, ranks: Ranks) -> None:
+def spread_policy(model: LoadedModel, engine: VllmEngine, address: str, ranks: Ranks) -> None:
     """ZeRO-3 with adapters: vLLM in the process and on a server sample from what the whole policy computes."""
     whole = copy.deepcopy(model)
     add_adapters(whole.policy, rank=2, alpha=8.0, targets=(), parts=("language", "vision"), seed=0)
@@ -79,7 +79,7 @@ def spread_policy(model: LoadedModel, engine: VllmEngine, ranks: Ranks) -> None:
     server = VllmServerEngine(
         model.policy,
         model.processor,
-        started_here(1),
+        [Client(address)],
         run_seed=0,
         vllm=toy.vllm_settings(),
         settings=ServerSettings(),
@@ -95,8 +95,8 @@ def spread_policy(model: LoadedModel, engine: VllmEngine, ranks: Ranks) -> None:
     server.close()
 
 
-def screening(model_folder: str, folder: Path, ranks: Ranks) -> None:
-    """With an engine in the process that meets the other ranks' when it starts."""
+def screening(model_folder: str, folder: Path, address: str, ranks: Ranks) -> None:
+    """Each rank its share of the samples, with a server of its own."""
     config = Config.model_validate(
         {
             "run": {"name": "run", "folder": str(folder), "seed": 3},
@@ -107,8 +107,10 @@ def screening(model_folder: str, folder: Path, ranks: Ranks) -> None:
             "rollout": {
                 "prompts_per_step": 4,
                 "max_tokens": 8,
-                "engine": "vllm",
-                "vllm": {"max_model_len": 512, "cache_gib": 0.25},
+                "engine": "vllm_server",
+                "servers": {"urls": [address]},
+                # As `toy.vllm_settings`, so that the server goes on with the vLLM it has.
+                "vllm": {"max_model_len": 2048, "cache_gib": 0.25},
             },
             "screening": {"rollouts": 2},
             "backend": {"threads": 1},
