@@ -164,7 +164,7 @@ def write_step(traces: TraceWriter, step: int, groups: Sequence[ScoredGroup], *,
         advantages=advantages,
         dropped=drops,
         dropped_groups=equal,
-        streams={"entropy": per_token, "kl": per_token},
+        streams={"entropy": per_token, "kl": per_token, "correction": per_token},
     )
 
 

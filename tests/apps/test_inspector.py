@@ -206,7 +206,9 @@ def test_a_clip_shows_the_frames_the_model_saw_and_spans_on_its_time_line(handle
     assert "0.50–1.50 s" in html
 
 
-@pytest.mark.parametrize("colour", ["advantage", "entropy", "KL", "token weight", "log-probability"])
+@pytest.mark.parametrize(
+    "colour", ["advantage", "entropy", "KL", "token weight", "engine correction", "log-probability"]
+)
 def test_tokens_are_coloured(handlers: Handlers, inspector: Inspector, colour: str):
     html, link = handlers.group("made", place(inspector, 2, "box-1"), colour)
     assert f"{colour} " in html

@@ -190,7 +190,7 @@ def _card(
         note = (
             "nothing was learnt from this group, so it has none"
             if advantage is None
-            else f"this trace holds no {colour} per token: the algorithm did not compute it"
+            else f"this trace holds no {colour} per token: the run did not compute it"
         )
     elif colour and numbers is not None:
         split = run.tokens.split(rollout.token_ids, rollout.completion.text)

@@ -15,7 +15,12 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 ADVANTAGE, LOGPROB = "advantage", "log-probability"
-_STREAMS = {"entropy": "entropy", "kl": "KL", "token_weight": "token weight"}  # of the trace → of the page
+_STREAMS = {  # of the trace → of the page
+    "entropy": "entropy",
+    "kl": "KL",
+    "token_weight": "token weight",
+    "correction": "engine correction",
+}
 COLOURS = ("", ADVANTAGE, *_STREAMS.values(), LOGPROB)
 _SIGNED = (ADVANTAGE,)
 _SHOWN_TOKENS = 4000  # of one completion
