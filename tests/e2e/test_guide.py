@@ -48,7 +48,7 @@ def test_it_goes_from_the_table_to_the_model() -> None:
 def test_every_command_works_in_order(tmp_path: Path) -> None:
     [python], [config] = blocks("python"), blocks("yaml")
     subprocess.run([sys.executable, "-c", python], cwd=tmp_path, check=True)
-    (tmp_path / "dials.yaml").write_text(config)
+    (tmp_path / "lamps.yaml").write_text(config)
     said: dict[str, str] = {}
     for words in commands():
         done = subprocess.run(words, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=900)
@@ -62,20 +62,21 @@ def test_every_command_works_in_order(tmp_path: Path) -> None:
     assert len(lines(tmp_path / "mine" / "split" / "train.jsonl")) == 240
     assert len(lines(tmp_path / "mine" / "split" / "test.jsonl")) == 58
     assert "every one can be won, and none by cheating" in said["rewards lint"]
-    report = json.loads((tmp_path / "runs" / "dials" / "report.json").read_text())
+    report = json.loads((tmp_path / "runs" / "lamps" / "report.json").read_text())
     after = report["overall"]["after"]
     assert after["samples"] == 58
-    assert after["format_rate"] > 0.8  # what so short a run from random weights learns; not to read the dials
+    assert after["format_rate"] > 0.9
+    assert after["accuracy"]["value"] > max(0.75, report["overall"]["before"]["accuracy"]["value"])  # seen: 74 % → 90 %
     assert "|" in (tmp_path / "comparison.md").read_text()
-    assert (tmp_path / "models" / "dials" / "README.md").is_file()
-    assert re.search(r"<answer>[A-C]</answer>", said["generate models/dials"])
+    assert (tmp_path / "models" / "lamps" / "README.md").is_file()
+    assert re.search(r"<answer>[A-C]</answer>", said["generate models/lamps"])
     open_inspector(tmp_path)
 
 
 def open_inspector(folder: Path) -> None:
     """The page of section 6 comes up, and ends when told to."""
     process = subprocess.Popen(
-        ["mmrl", "app", "inspect", "runs/dials"], cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True
+        ["mmrl", "app", "inspect", "runs/lamps"], cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True
     )
     with process:
         try:
