@@ -219,6 +219,13 @@ def check_engine_is_installed(config: Config) -> None:
         raise ConfigError(INSTALL)
 
 
+def check_trackers_are_installed(config: Config) -> None:
+    """Raises ConfigError where `tracking.to` names one that is not there."""
+    from mmrl.training.tracking import chosen
+
+    chosen(config.tracking.to)
+
+
 def close_engine(engine: RolloutEngine) -> None:
     """End what the engine holds besides the model."""
     from mmrl.rollout.engine import Closes

@@ -61,6 +61,7 @@ def run_pipeline(config: Config, *, resume: bool, overwrite: bool, progress: Pro
     from mmrl.report.build import build_report
 
     build.check_engine_is_installed(config)
+    build.check_trackers_are_installed(config)
     with _together(config, progress) as stage:
         ranks = stage.ranks
         tell = stage.progress.note
@@ -78,6 +79,7 @@ def run_pipeline(config: Config, *, resume: bool, overwrite: bool, progress: Pro
 def train_stage(config: Config, *, resume: bool, overwrite: bool, progress: Progress) -> Path:
     """`mmrl train`: the RL stage alone, from `model`. Returns the last checkpoint."""
     build.check_engine_is_installed(config)
+    build.check_trackers_are_installed(config)
     with _together(config, progress) as stage:
         ranks = stage.ranks
         tell = stage.progress.note

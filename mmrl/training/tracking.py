@@ -196,20 +196,25 @@ TRACKERS: dict[str, Callable[[TrackedRun], Tracker]] = {
 
 
 def trackers(names: Sequence[str], run: TrackedRun) -> list[Tracker]:
-    """The trackers a config names, each once; `auto`: tensorboard if installed. ConfigError says what to install."""
-    chosen: dict[str, Tracker] = {}
+    """The trackers that a config names."""
+    return [TRACKERS[name](run) for name in chosen(names)]
+
+
+def chosen(names: Sequence[str]) -> list[str]:
+    """Their names, each once; `auto`: tensorboard if installed. ConfigError says what to install."""
+    found: dict[str, None] = {}
     for name in names:
         if name == "auto":
             if _installed("tensorboard"):
-                chosen.setdefault("tensorboard", TRACKERS["tensorboard"](run))
+                found["tensorboard"] = None
         elif not _installed(name):
             raise ConfigError(
                 f'tracking.to: {name} is not installed. Install it (pip install "mmrl[{name}]") or take it out of the '
                 "list; metrics.jsonl is written in any case."
             )
         else:
-            chosen.setdefault(name, TRACKERS[name](run))
-    return list(chosen.values())
+            found[name] = None
+    return list(found)
 
 
 def _installed(package: str) -> bool:

@@ -12,8 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from mmrl.config.load import load_config
 from mmrl.errors import ConfigError
+from mmrl.pipeline import run_pipeline, train_stage
+from mmrl.progress import SilentProgress
 from mmrl.training.tracking import TRACKERS, TrackedRun, Tracker, Tracking, trackers
+from tests.training.killed_run import write_config
 
 
 def run(folder: Path) -> TrackedRun:
@@ -35,6 +39,18 @@ def test_one_that_is_not_installed_says_what_to_install(
     monkeypatch.setattr("mmrl.training.tracking._installed", lambda package: False)
     with pytest.raises(ConfigError, match=rf"tracking.to: {name} is not installed.*mmrl\[{name}\]"):
         trackers((name,), run(tmp_path))
+
+
+def test_a_run_does_not_begin_without_its_trackers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not after its data were built, and nothing is in the way of the next try."""
+    monkeypatch.setattr("mmrl.training.tracking._installed", lambda package: False)
+    config = load_config(
+        write_config(tmp_path, [Path("unused")] * 2), [f"run.folder={tmp_path / 'runs'}", "tracking.to=[wandb]"]
+    )
+    for begin in (run_pipeline, train_stage):
+        with pytest.raises(ConfigError, match="wandb is not installed"):
+            begin(config, resume=False, overwrite=False, progress=SilentProgress())
+    assert not (tmp_path / "runs").exists()
 
 
 def test_tensorboard_shows_a_resumed_run_as_one(tmp_path: Path) -> None:
