@@ -3,7 +3,7 @@
     run → model → data → prompt → rewards → scoring → sft → screening → algorithm → rollout → train → watch → tracking
     → evaluation → backend
 
-Reading, `extends`, overrides and error messages live in `load.py`. Only `config/`, `build.py`, `cli/` and the apps know
+Reading, `extends`, overrides and error messages live in `load.py`. Only `config/`, `build/`, `cli/` and the apps know
 these classes; everything below receives plain values.
 """
 

@@ -74,7 +74,7 @@ class LoopSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trainer:
-    """Everything the loop works with; put together in `build.py`."""
+    """Everything the loop works with; put together in `build/trainer.py`."""
 
     run_dir: Path
     settings: LoopSettings
