@@ -41,7 +41,7 @@ def mistakes(worker: Any, sent: Mapping[str, Fingerprint], dtype: torch.dtype) -
             vector = probe(width).to(device=parameter.device, dtype=dtype)
             product = module.quant_method.apply(module, vector[None], None)[0].float().cpu()
         if parameter.numel():
-            raw = fingerprint(parameter, parameter.dtype)
+            raw = fingerprint(parameter, dtype)  # some kernels hold biases in float32: the same values, other bits
             held[name] = Fingerprint(count=raw.count, bits=raw.bits, product=product)
         elif product is not None:
             held[name] = Fingerprint(count=0, bits=0, product=product)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from types import SimpleNamespace
 
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mmrl.rollout.vllm_weights import mistakes
 from mmrl.rollout.weight_check import Fingerprint, differences, fingerprint, watched
 
 F32 = torch.float32
@@ -51,3 +55,15 @@ def test_weights_are_compared_as_the_engine_would_hold_them() -> None:
     seen: dict[str, Fingerprint] = {}
     assert [name for name, _ in watched([("w", Q)], torch.bfloat16, seen)] == ["w"]
     assert seen["w"].bits == fingerprint(Q.to(torch.bfloat16), torch.bfloat16).bits
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_a_bias_that_a_kernel_widened_is_compared_by_its_values(changed: bool) -> None:
+    """As vLLM's CPU kernels do to bfloat16 layers."""
+    layer = nn.Linear(3, 4, dtype=torch.bfloat16)
+    model = nn.ModuleDict({"proj": layer})
+    sent = {name: fingerprint(value, torch.bfloat16) for name, value in model.named_parameters()}
+    layer.bias.data = layer.bias.to(torch.float32) + (0.5 if changed else 0.0)
+    worker = SimpleNamespace(model_runner=SimpleNamespace(get_model=lambda: model))
+    wrong = ["proj.bias of the engine does not hold what proj.bias held"] if changed else []
+    assert mistakes(worker, sent, torch.bfloat16) == wrong
