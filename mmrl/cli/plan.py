@@ -37,7 +37,9 @@ def plan(
     completion_tokens: Annotated[
         int, typer.Option(help="That completions will have; 0: as many as rollout.max_tokens allows.", min=0)
     ] = 0,
-    probe: Annotated[bool, typer.Option("--probe", help="Time real steps of shallow copies here (slow, new).")] = False,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Time real steps here, of the model or of shallow copies.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Everything as JSON.")] = False,
 ) -> None:
     """Tell the memory and the time of a step, part by part, and which setting to change if it does not fit.
