@@ -88,7 +88,7 @@ class DeepSpeedBackend:
         device: str = "cpu",
     ) -> None:
         check_possible(model.policy, settings, zero)
-        deepspeed = _import_deepspeed(device)
+        deepspeed = import_deepspeed(device)
         self._model = model
         self._settings = settings
         self._zero = zero
@@ -480,7 +480,8 @@ def check_possible(policy: Policy, settings: OptimizerSettings, zero: ZeroSettin
         )
 
 
-def _import_deepspeed(device: str) -> Any:
+def import_deepspeed(device: str) -> Any:
+    """The module, told which device; ConfigError where it is not installed. device: cpu or cuda."""
     if device == "cpu":
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else it looks for a GPU's compiler
     try:

@@ -44,10 +44,10 @@ def grown(work: Callable[[], LoadedModel]) -> tuple[int, LoadedModel]:
 
 
 def load_and_spread(path: str, ranks: Ranks) -> LoadedModel:
-    import deepspeed
-
+    from mmrl.backend.deepspeed_backend import import_deepspeed
     from mmrl.backend.spread import spread
 
+    deepspeed = import_deepspeed("cpu")
     loaded = load_model(path, dtype=torch.bfloat16, unread=True)
     assert loaded.unread is not None
     deepspeed.init_distributed()
