@@ -78,4 +78,5 @@ def test_a_rank_holds_its_share_of_a_model_while_it_is_loaded(tmp_path: Path) ->
     found = two_ranks.result(tmp_path, "measured")
     assert found["model"] > 64 * 2**20
     assert found["whole"] > 0.95 * found["model"], "the measure does not see a whole model"
-    assert found["share"] < 0.8 * found["model"]  # half of it, and buckets
+    # Half of the model and buckets; seen: 50 to 68 MB, as the allocator gives pages back or not, and 226 for the whole.
+    assert found["share"] < 0.5 * found["whole"]
