@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import random
-import socket
 import time
-from typing import Any, Literal, cast
-
-import torch
+from typing import Literal, cast
 
 from mmrl.backend.backend import OptimizerSettings
 from mmrl.backend.deepspeed_backend import DeepSpeedBackend, ZeroSettings
 from mmrl.backend.torch_backend import TorchBackend
 from mmrl.doctor.finding import Asked, Finding, Verdict
 from mmrl.doctor.tiny import CLIP, RATE, Tried, Update, device_of, plain_update, tolerance, tried, weights_per_token
-from mmrl.ranks import join
+from mmrl.ranks import ALONE, join_nobody
 from mmrl.types import Completion, FinishReason, Rollout, RolloutGroup
 
 SETTINGS = OptimizerSettings(learning_rate=RATE, steps=10, max_grad_norm=CLIP)
@@ -96,18 +92,8 @@ def _backend(name: str, case: Tried, device: str) -> TorchBackend | DeepSpeedBac
     if name == "torch":
         return TorchBackend(model, SETTINGS, device=device)
     stage = cast(Literal[0, 2, 3], int(name[-1]))
-    return DeepSpeedBackend(model, SETTINGS, ZeroSettings(stage=stage), ranks=_met(device), device=device)
-
-
-def _met(device: str) -> Any:
-    """A process group of one, as a launcher would make it."""
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        port = listening.getsockname()[1]
-    if not torch.distributed.is_initialized():
-        os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
-        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    return join(device)
+    join_nobody(device)
+    return DeepSpeedBackend(model, SETTINGS, ZeroSettings(stage=stage), ranks=ALONE, device=device)
 
 
 def _updated(backend: TorchBackend | DeepSpeedBackend, case: Tried, groups: list[RolloutGroup]) -> Update:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from mmrl.backend.backend import OptimizerSettings
 from mmrl.backend.torch_backend import TorchBackend
+from mmrl.build import build_sampling
 from mmrl.config.schema import Config
 from mmrl.forecast.ledger import Ledger
 from mmrl.forecast.step import Shown, Step
@@ -318,14 +319,7 @@ def _largest_last(micro_batches: Sequence[list[Part]]) -> list[list[Part]]:
 
 
 def _sampling(config: Config, step: Step) -> Sampling:
-    rollout = config.rollout
-    return Sampling(
-        group_size=step.group_size,
-        max_tokens=step.completion,
-        temperature=rollout.temperature,
-        top_p=rollout.top_p,
-        top_k=rollout.top_k,
-    )
+    return replace(build_sampling(config), group_size=step.group_size, max_tokens=step.completion, stop=())
 
 
 def _group(number: int, shown: Shown, pixels: Tensor, policy: Policy, step: Step) -> RolloutGroup:

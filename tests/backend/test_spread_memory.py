@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from mmrl.memory import memory_mib, peak_memory_mib
 from mmrl.policy.load import LoadedModel, load_model
 from mmrl.policy.tiny import save_tiny_model
 from mmrl.ranks import Ranks
@@ -27,20 +28,12 @@ pytestmark = [
 ]
 
 
-def memory(name: str) -> int:
-    """VmRSS or VmHWM (the most since it was reset) of this process, bytes."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{name}:"):
-            return 1024 * int(line.split()[1])
-    raise AssertionError(name)
-
-
 def grown(work: Callable[[], LoadedModel]) -> tuple[int, LoadedModel]:
     """The most that this process's memory grew by during `work`, bytes; and what came of it."""
     RESET.write_text("5")
-    before = memory("VmRSS")
+    before = memory_mib()
     kept = work()
-    return memory("VmHWM") - before, kept
+    return int(2**20 * (peak_memory_mib() - before)), kept
 
 
 def load_and_spread(path: str, ranks: Ranks) -> LoadedModel:
