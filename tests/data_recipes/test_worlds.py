@@ -44,7 +44,7 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 def test_there_are_generated_recipes():
-    assert {"scenes", "reading", "charts", "clips", "room", "steps", "photographs"} == set(RECIPES)
+    assert {"scenes", "reading", "charts", "clips", "room", "signs", "steps", "photographs"} == set(RECIPES)
 
 
 @pytest.mark.parametrize("name", RECIPES)

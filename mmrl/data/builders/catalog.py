@@ -25,6 +25,7 @@ from mmrl.data.builders.worlds.grounding import GroundingOptions, build_groundin
 from mmrl.data.builders.worlds.photographs import PhotographOptions, build_photographs
 from mmrl.data.builders.worlds.reading import ReadingOptions, build_reading
 from mmrl.data.builders.worlds.room import RoomOptions, build_room
+from mmrl.data.builders.worlds.signs import SignOptions, build_signs
 from mmrl.data.builders.worlds.steps import StepOptions, build_steps
 from mmrl.data.source import Source
 
@@ -50,5 +51,6 @@ BUILDERS: Mapping[str, Builder] = {
     "clips": Builder(options=ClipOptions, build=build_clips, revision=2, generates=True),
     "room": Builder(options=RoomOptions, build=build_room, revision=1, generates=True),
     "photographs": Builder(options=PhotographOptions, build=build_photographs, revision=1, generates=True),
+    "signs": Builder(options=SignOptions, build=build_signs, revision=1, generates=True),
     "steps": Builder(options=StepOptions, build=build_steps, revision=1, generates=True),
 }
