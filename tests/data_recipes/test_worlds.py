@@ -214,3 +214,17 @@ def test_the_steps_of_a_walk_are_the_gold_reasoning():
         told = gold_completion(sample, reasoning=str(sample.metadata["reasoning"]))
         assert score("steps", told, sample).value == 1.0
         assert sample.choices["ABCD".index(sample.answer.value)] == sample.metadata["steps"][-1]
+
+
+def test_directions_alone_have_one_order_of_options_and_one_thing():
+    from mmrl.data.builders.worlds.clips import ClipOptions, _make
+    from mmrl.data.builders.worlds.world import Slot, seeded
+
+    options = ClipOptions(size=56, seconds=3, kinds=("direction",), others=0, one_order=True)
+    drafts = [
+        _make(Slot(world="clips", seed=0, split="train", number=i, hard=False, random=seeded(i)), options)
+        for i in range(8)
+    ]
+    assert {draft.task for draft in drafts} == {"direction"}
+    assert {draft.choices for draft in drafts} == {("right", "left", "down", "up")}
+    assert sorted(str(draft.answer.value) for draft in drafts) == sorted("ABCD" * 2)

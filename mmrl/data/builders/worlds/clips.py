@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -36,12 +36,27 @@ _DIRECTIONS = {"right": (1, 0), "left": (-1, 0), "down": (0, 1), "up": (0, -1)}
 _DIAGONALS = {"up and right": (1, -1), "up and left": (-1, -1), "down and right": (1, 1), "down and left": (-1, 1)}
 
 
+Kind = Literal["direction", "order", "first", "span", "blinks"]
+
+
 class ClipOptions(WorldOptions):
     """Options of the builder `clips`."""
 
     size: int = Field(84, ge=56, le=1024, multiple_of=2, description="side of the clips, pixels")
     seconds: int = Field(4, ge=3, le=20, description="length of a clip")
     seconds_hard: int = Field(6, ge=4, le=40, description="the same in hard splits")
+    kinds: tuple[Kind, ...] = Field(
+        ("direction", "order", "first", "span", "blinks"), min_length=1, description="what is asked for, equally often"
+    )
+    others: int | None = Field(
+        None,
+        ge=0,
+        le=5,
+        description="direction: things beside the one asked for; null: 2, in hard splits 3",
+    )
+    one_order: bool = Field(
+        False, description="direction: options in one order in every question, which is easier for tiny models"
+    )
 
 
 Frames = list[list[Thing]]  # what is to be seen in each
@@ -61,9 +76,9 @@ def build_clips(options: ClipOptions, *, seed: int, splits: Mapping[str, int]) -
 
 
 def _make(slot: Slot, options: ClipOptions) -> Draft:
-    kind, slot = slot.deal_kind("kind", list(_KINDS))
+    kind, slot = slot.deal_kind("kind", options.kinds)
     count = _FPS * (options.seconds_hard if slot.hard else options.seconds)
-    task, question, answer, choices, frames = _KINDS[kind](slot, options.size, count)
+    task, question, answer, choices, frames = _KINDS[kind](slot, options, count)
     pictures = _pictures(frames, slot, options.size)
     return Draft(
         key="",
@@ -85,17 +100,22 @@ def _pictures(frames: Frames, slot: Slot, size: int) -> list[Image]:
     return made
 
 
-def _direction(slot: Slot, size: int, count: int) -> Made:
+def _direction(slot: Slot, options: ClipOptions, count: int) -> Made:
     dice = slot.random
     known = {**_DIRECTIONS, **_DIAGONALS} if slot.hard else _DIRECTIONS
     right = slot.deal("direction", list(known))
-    target, *others = _different(slot, size, 4 if slot.hard else 3)
+    beside = (3 if slot.hard else 2) if options.others is None else options.others
+    target, *others = _different(slot, options.size, 1 + beside)
     wrong = dice.sample([name for name in known if name != right], 3)
-    moved = [_moving(target, known[right], size, count, dice.uniform(0.5, 0.75))]
+    moved = [_moving(target, known[right], options.size, count, dice.uniform(0.5, 0.75))]
     for other, name in zip(others, [*wrong, *wrong], strict=False):
         steps = known[name] if slot.hard else (0, 0)
-        moved.append(_moving(other, steps, size, count, dice.uniform(0.3, 0.6)))
-    choices, answer = slot.options(right, wrong)
+        moved.append(_moving(other, steps, options.size, count, dice.uniform(0.3, 0.6)))
+    if options.one_order:
+        choices = tuple(known)
+        answer = Answer(type="choice", value=LETTERS[choices.index(right)])
+    else:
+        choices, answer = slot.options(right, wrong)
     frames = [list(things) for things in zip(*moved[::-1], strict=True)]  # the one asked for lies above the others
     return "direction", f"In which direction does the {target.name} move?", answer, choices, frames
 
@@ -129,24 +149,24 @@ def _appearing(slot: Slot, size: int, count: int, events: int) -> tuple[list[Thi
     return things, frames
 
 
-def _order(slot: Slot, size: int, count: int) -> Made:
-    things, frames = _appearing(slot, size, count, 4 if slot.hard else 3)
+def _order(slot: Slot, options: ClipOptions, count: int) -> Made:
+    things, frames = _appearing(slot, options.size, count, 4 if slot.hard else 3)
     shown = slot.random.sample(things, len(things))
     order = tuple(LETTERS[shown.index(thing)] for thing in things)
     question = "In which order do these appear? Name all letters, the one that appears first in front."
     return "order", question, Answer(type="choices", value=order), tuple(t.name for t in shown), frames
 
 
-def _first(slot: Slot, size: int, count: int) -> Made:
-    things, frames = _appearing(slot, size, count, 5 if slot.hard else 4)
+def _first(slot: Slot, options: ClipOptions, count: int) -> Made:
+    things, frames = _appearing(slot, options.size, count, 5 if slot.hard else 4)
     word, right = slot.random.choice((("first", things[0]), ("last", things[-1])))
     choices, answer = slot.options(right.name, slot.random.sample([t.name for t in things if t != right], 3))
     return "first", f"Which of these appears {word}?", answer, choices, frames
 
 
-def _span(slot: Slot, size: int, count: int) -> Made:
+def _span(slot: Slot, options: ClipOptions, count: int) -> Made:
     dice = slot.random
-    target, *others = _different(slot, size, 4 if slot.hard else 2)
+    target, *others = _different(slot, options.size, 4 if slot.hard else 2)
     halves = count // _HALF
     length = slot.deal("length", range(2, halves - 2))
     begin = dice.randint(0, halves - length)
@@ -162,10 +182,10 @@ def _span(slot: Slot, size: int, count: int) -> Made:
     return "span", question, Answer(type="span", value=seconds), (), frames
 
 
-def _blinks(slot: Slot, size: int, count: int) -> Made:
+def _blinks(slot: Slot, options: ClipOptions, count: int) -> Made:
     """Each time it is there for half a second and gone for half a second."""
     dice = slot.random
-    target, *others = _different(slot, size, 3 if slot.hard else 2)
+    target, *others = _different(slot, options.size, 3 if slot.hard else 2)
     places = count // (2 * _HALF)
     times = slot.deal("times", range(1, places + 1))
     lit = set(dice.sample(range(places), times))
@@ -179,7 +199,7 @@ def _blinks(slot: Slot, size: int, count: int) -> Made:
     return "blinks", question, Answer(type="number", value=times), (), frames
 
 
-_KINDS: Mapping[str, Callable[[Slot, int, int], Made]] = {
+_KINDS: Mapping[Kind, Callable[[Slot, ClipOptions, int], Made]] = {
     "direction": _direction,
     "order": _order,
     "first": _first,

@@ -11,6 +11,7 @@ which makes it the world to try a recipe of training with on a processor.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from pydantic import Field
@@ -26,7 +27,8 @@ Kind = Literal["colour", "shape", "place", "number"]
 _PLACES = ("top left", "top", "top right", "left", "middle", "right", "bottom left", "bottom", "bottom right")
 # Radii as shares of the picture's side, plain and hard: of one thing, whose place is not asked for; of others.
 _LARGE, _LARGE_HARD = (0.26, 0.4), (0.1, 0.16)
-_SMALL, _SMALL_HARD = 0.14, 0.06
+_SMALL, _SMALL_HARD = 0.13, 0.06
+_GAP = 0.03  # between things that are to be counted: nearer ones would run into each other at 56 pixels
 
 
 class SignOptions(WorldOptions):
@@ -89,7 +91,9 @@ def _number(slot: Slot, options: SignOptions) -> Made:
     right = slot.deal("number", range(1, options.most + 1))
     alike = (dice.choice(SHAPES), _ink(slot))
     radius = _SMALL_HARD if slot.hard else _SMALL
-    things = scatter([alike] * right, size=options.size, hard=slot.hard, dice=dice, radii=[radius] * right)
+    room = [radius + _GAP / 2] * right
+    things = scatter([alike] * right, size=options.size, hard=slot.hard, dice=dice, radii=room)
+    things = [replace(thing, radius=radius * options.size) for thing in things]
     return "How many are there?", Answer(type="number", value=right), (), things
 
 
