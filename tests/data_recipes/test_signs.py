@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from scipy.ndimage import label
+from scipy.ndimage import label  # type: ignore[import-untyped]
 
 from mmrl.data.builders.worlds.shapes import COLOURS
 from mmrl.data.source import Draft
