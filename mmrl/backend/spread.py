@@ -36,22 +36,22 @@ def spread(
     """
     import deepspeed
 
+    models = [policy.model, *([] if reference is None else [reference.model])]
     twins = {} if reference is None else dict(reference.model.named_parameters())
     waiting = [(name, p) for name, p in policy.model.named_parameters() if unread.key(name)]
     for bucket in buckets(waiting, lambda pair: (pair[1],), most=bucket_bytes):
         holder = nn.Module()  # what DeepSpeed shards are the parameters of a module, whichever it is
         for number, (name, parameter) in enumerate(bucket):
             value = _value(unread, name, parameter, ranks)
-            begin_magnitude(policy.model, name, value)
-            if name in twins:
-                begin_magnitude(reference.model if reference is not None else policy.model, name, value)
+            for model in models:
+                begin_magnitude(model, name, value)
             for which, one in enumerate((parameter, twins.get(name))):
                 if one is not None:
                     one.data = value
                     holder.register_parameter(f"{number}_{which}", one)
         deepspeed.zero.Init(module=holder, config_dict_or_path=dict(config), dtype=unread.dtype)
     # Where some weights are shards already DeepSpeed leaves the format of the others alone.
-    for model in (policy.model, *(() if reference is None else (reference.model,))):
+    for model in models:
         for name, parameter in model.named_parameters():
             if not unread.key(name) and parameter.is_floating_point():
                 parameter.data = parameter.data.to(unread.dtype)

@@ -242,7 +242,8 @@ def _refuse(gate: ParityGate, found: Sequence[_Probed], decode: Callable[[Sequen
             f"apart on average; rollout.parity_threshold is {gate.threshold:g}. Worst tokens: {told}. By kind: "
             f"{kinds}. If only pictures or clips differ, the engine sees them otherwise; if all do, its weights or its "
             "number format (rollout.vllm.dtype) are others. Take rollout.engine: transformers, or another vLLM "
-            "(docs/rollouts.md); raise the threshold only if rounding explains it."
+            "(docs/rollouts.md); raise the threshold only if rounding explains it. More to try: "
+            "docs/failures/engine-mismatch.md."
         )
     for one in found:
         if one.blind is not None:
