@@ -48,7 +48,7 @@ BUILDERS: Mapping[str, Builder] = {
     "grounding": Builder(options=GroundingOptions, build=build_grounding, revision=1, generates=True),
     "reading": Builder(options=ReadingOptions, build=build_reading, revision=1, generates=True),
     "charts": Builder(options=ChartOptions, build=build_charts, revision=1, generates=True),
-    "clips": Builder(options=ClipOptions, build=build_clips, revision=2, generates=True),
+    "clips": Builder(options=ClipOptions, build=build_clips, revision=3, generates=True),
     "room": Builder(options=RoomOptions, build=build_room, revision=1, generates=True),
     "photographs": Builder(options=PhotographOptions, build=build_photographs, revision=1, generates=True),
     "signs": Builder(options=SignOptions, build=build_signs, revision=1, generates=True),

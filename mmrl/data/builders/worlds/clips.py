@@ -5,6 +5,7 @@
     first       "Which of these appears first?" (or last)                       options
     span        "From when to when is the blue circle to be seen?"              seconds
     blinks      "How often does the green cross light up?"                      a number
+    change      "Which colour is the star at the end?"                          options
 
 Everything is to be seen for half a second at least, so that two frames a second show it. In hard splits clips are
 longer, other things move as well, and there are more events.
@@ -36,7 +37,7 @@ _DIRECTIONS = {"right": (1, 0), "left": (-1, 0), "down": (0, 1), "up": (0, -1)}
 _DIAGONALS = {"up and right": (1, -1), "up and left": (-1, -1), "down and right": (1, 1), "down and left": (-1, 1)}
 
 
-Kind = Literal["direction", "order", "first", "span", "blinks"]
+Kind = Literal["direction", "order", "first", "span", "blinks", "change"]
 
 
 class ClipOptions(WorldOptions):
@@ -46,7 +47,9 @@ class ClipOptions(WorldOptions):
     seconds: int = Field(4, ge=3, le=20, description="length of a clip")
     seconds_hard: int = Field(6, ge=4, le=40, description="the same in hard splits")
     kinds: tuple[Kind, ...] = Field(
-        ("direction", "order", "first", "span", "blinks"), min_length=1, description="what is asked for, equally often"
+        ("direction", "order", "first", "span", "blinks", "change"),
+        min_length=1,
+        description="what is asked for, equally often",
     )
     others: int | None = Field(
         None,
@@ -55,7 +58,8 @@ class ClipOptions(WorldOptions):
         description="direction: things beside the one asked for; null: 2, in hard splits 3",
     )
     one_order: bool = Field(
-        False, description="direction: options in one order in every question, which is easier for tiny models"
+        False,
+        description="direction, change: every direction or colour is an option, in one order; easier for tiny models",
     )
 
 
@@ -199,12 +203,32 @@ def _blinks(slot: Slot, options: ClipOptions, count: int) -> Made:
     return "blinks", question, Answer(type="number", value=times), (), frames
 
 
+def _change(slot: Slot, options: ClipOptions, count: int) -> Made:
+    """One large thing that takes several colours one after the other. All but the last are among the wrong options."""
+    dice = slot.random
+    right = slot.deal("colour", list(COLOURS))
+    before = dice.sample([colour for colour in COLOURS if colour != right], 3 if slot.hard else 2)
+    shape = dice.choice(SHAPES)
+    radius = dice.uniform(0.1, 0.16) if slot.hard else dice.uniform(0.26, 0.4)
+    (thing,) = scatter([(shape, right)], size=options.size, hard=slot.hard, dice=dice, radii=[radius])
+    ends = sorted(dice.sample(range(1, count // _HALF), len(before)))
+    frames = [[replace(thing, colour=[*before, right][sum(end * _HALF <= i for end in ends)])] for i in range(count)]
+    if options.one_order:
+        choices = tuple(COLOURS)
+        answer = Answer(type="choice", value=LETTERS[choices.index(right)])
+    else:
+        rest = [colour for colour in COLOURS if colour not in (right, *before)]
+        choices, answer = slot.options(right, [*before, *dice.sample(rest, 3 - len(before))])
+    return "change", f"Which colour is the {shape} at the end?", answer, choices, frames
+
+
 _KINDS: Mapping[Kind, Callable[[Slot, ClipOptions, int], Made]] = {
     "direction": _direction,
     "order": _order,
     "first": _first,
     "span": _span,
     "blinks": _blinks,
+    "change": _change,
 }
 
 
