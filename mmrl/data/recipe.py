@@ -21,6 +21,7 @@ import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from mmrl.errors import DataError
 from mmrl.progress import Progress, SilentProgress
 from mmrl.types import Dropped, Media, Sample
 
-__all__ = ["BuildReport", "build_recipe"]
+__all__ = ["BuildReport", "build_recipe", "sample_recipe"]
 
 ATTRIBUTION_NAME = "ATTRIBUTION.md"
 SETTINGS_NAME = "run.yaml"
@@ -126,6 +127,25 @@ def build_recipe(
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return _report(out, lock, already_there=False)
+
+
+def sample_recipe(
+    recipe_path: str | os.PathLike[str], out_dir: str | os.PathLike[str], *, rows: int
+) -> tuple[Path, int] | None:
+    """(manifest of some `rows` training rows in the new `out_dir`, how many the data set will have): a look at a data
+    set that is not built yet. None where the recipe reads files of the user's or from the network.
+
+    Raises DataError where no row comes of it: a package is missing, or the recipe's filters leave none.
+    """
+    recipe, parts = load_parts(recipe_path)
+    if not all(part.builder.needs_nothing for part in parts):
+        return None
+    few = recipe.model_copy(update={"splits": {"train": rows}})
+    sources = {part.name: _source(part, parts, few) for part in parts}
+    cut = {name: replace(source, rows=islice(source.rows, rows)) for name, source in sources.items()}
+    folder = Path(out_dir)
+    write_data_set(cut, folder, name=recipe.name, shares={"train": 1}, seed=recipe.seed, filters=recipe.filters)
+    return folder / "train.jsonl", int(recipe.splits.get("train", 0))
 
 
 def write_data_set(

@@ -11,29 +11,25 @@ from typing import Any
 
 import torch
 
-from mmrl import build
 from mmrl.algorithms.build import build_algorithm
 from mmrl.algorithms.reference import AdapterOff, FrozenReference
 from mmrl.config.load import changed
-from mmrl.config.schema import Config, VideoConfig
-from mmrl.data.manifest import read_manifest
+from mmrl.config.schema import Config
 from mmrl.errors import ConfigError
 from mmrl.forecast.device import Device, gpu, gpu_here, processor
 from mmrl.forecast.memory import Held, Memory, Setting, memory_of
-from mmrl.forecast.probe import STEPS, probe, samples_file
+from mmrl.forecast.probe import STEPS, probe
+from mmrl.forecast.prompts import prompts_of
 from mmrl.forecast.rehearsal import rehearse
 from mmrl.forecast.sizes import Sizes, sizes_of
-from mmrl.forecast.step import TEXT_TOKENS, Shown, Step, step_of
+from mmrl.forecast.step import Step, step_of
 from mmrl.forecast.work import SAMPLED, seconds_of, work_of
 from mmrl.memory import memory_mib
-from mmrl.policy.load import LoadedModel
 from mmrl.policy.policy import Policy
 from mmrl.policy.skeleton import architecture, processor_of, skeleton
 from mmrl.training.disk import free_memory_bytes
 
 GIB = 2**30
-EXAMPLES = 24  # prompts that are rendered to learn their sizes
-CLIP_EXAMPLES = 4  # … where they show clips
 LIBRARIES = 0.9 * GIB  # Python, torch and the libraries beside a GPU; on a processor this process is measured
 CONTEXT = 0.7 * GIB  # CUDA's context and the libraries' workspace
 MEETING = 0.4 * GIB  # NCCL's buffers, with several ranks
@@ -43,7 +39,6 @@ SLACK = {
 }  # of what comes and goes: what the allocator holds and cannot use; on a GPU, not on one
 PROBE_OPERATIONS = 4e12  # of a whole step: above that the processor is not probed with real steps
 WHOLE_OPERATIONS = 2e11  # … and below this with all layers
-ASSUMED_VISUAL = 1280  # tokens, where neither samples nor the config tell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,9 +110,17 @@ def predict(config: Config, asked: Asked) -> Forecast:
     device = _device(config, asked, policy)
     element = 2 if config.backend.dtype == "bfloat16" else 4
     sizes = sizes_of(config, policy, element=element)
-    shown, source, samples, notes = _prompts(config, policy, model, asked)
+    prompts = prompts_of(config, policy, model, text_tokens=asked.text_tokens, visual_tokens=asked.visual_tokens)
     completion = asked.completion_tokens or config.rollout.max_tokens
-    step = step_of(config, policy, shown, ranks=asked.ranks, completion=completion, source=source, samples=samples)
+    step = step_of(
+        config,
+        policy,
+        prompts.shown,
+        ranks=asked.ranks,
+        completion=completion,
+        source=prompts.source,
+        samples=prompts.samples,
+    )
     setting = _setting(config, asked, device)
     memory = _memory(config, policy, sizes, step, setting)
     base = CONTEXT + (MEETING if asked.ranks > 1 else 0.0) if device.cuda else _libraries()
@@ -143,7 +146,7 @@ def predict(config: Config, asked: Asked) -> Forecast:
         host_capacity=0 if not device.cuda or asked.gpu else free_memory_bytes(),
         basis=basis,
         ahead=config.rollout.ahead > 0,
-        notes=tuple(notes),
+        notes=prompts.notes,
     )
 
 
@@ -246,49 +249,6 @@ def _setting(config: Config, asked: Asked, device: Device) -> Setting:
         reference=reference,
         needs_reference=algorithm.needs_reference,
     )
-
-
-def _prompts(config: Config, policy: Policy, model: Any, asked: Asked) -> tuple[list[Shown], str, int, list[str]]:
-    """Sizes of prompts, where they are from, how many samples there are (0: not known), and what was assumed."""
-    merge = policy.family.merge_size(policy.config)
-    manifest = samples_file(config)
-    given = asked.visual_tokens >= 0 or asked.text_tokens > 0
-    if manifest is not None and model is not None and not given:
-        samples = read_manifest(str(manifest))
-        clips = any(media.type != "image" for sample in samples[:EXAMPLES] for media in sample.media)
-        chosen = samples[:: max(1, len(samples) // (CLIP_EXAMPLES if clips else EXAMPLES))]
-        renderer = build.build_renderer(config, LoadedModel(policy=policy, processor=model))
-        try:
-            prompts, _ = renderer.render(chosen[: CLIP_EXAMPLES if clips else EXAMPLES])
-        finally:
-            renderer.close()
-        if prompts:
-            found = [Shown.of(prompt) for prompt in prompts]
-            return found, f"{len(found)} of {manifest}'s samples, rendered", len(samples), []
-    notes = []
-    text = asked.text_tokens or TEXT_TOKENS
-    if not asked.text_tokens:
-        notes.append(f"the samples are not here: {text} text tokens a prompt are assumed (--text-tokens)")
-    visual = asked.visual_tokens
-    if visual < 0:
-        visual, why = _most_visual(config, policy)
-        notes.append(f"the samples are not here: {visual} visual tokens a prompt, {why} (--visual-tokens)")
-    return [Shown.assumed(text=text, visual=visual, merge=merge)], "assumed", 0, notes
-
-
-def _most_visual(config: Config, policy: Policy) -> tuple[int, str]:
-    """(visual tokens of a prompt, why)."""
-    square = (int(policy.config.vision_config.patch_size) * policy.family.merge_size(policy.config)) ** 2
-    picture = config.model.max_pixels // square if config.model.max_pixels is not None else None
-    video = config.video
-    if video != VideoConfig():
-        each = (video.max_pixels or 768 * square) / square
-        clip = min(video.max_frames / 2 * each, (video.total_pixels or 115_200 * square) / square)
-        if clip > (picture or 0):
-            return round(clip), "the longest clip that video.max_frames and video.max_pixels allow"
-    if picture is None:
-        return ASSUMED_VISUAL, "assumed, since model.max_pixels is not set"
-    return picture, "the largest picture that model.max_pixels allows"
 
 
 def _worth_probing(config: Config, operations: float) -> bool:

@@ -38,10 +38,16 @@ class Builder:
     build: Callable[..., Source]  # (options, *, seed), and splits where it generates
     revision: int  # raise it whenever the same recipe begins to give other files
     generates: bool = False  # makes as many rows as are asked for, for named splits
+    packaged: bool = False  # reads nothing but what an installed package ships
+
+    @property
+    def needs_nothing(self) -> bool:
+        """Whether its rows can be had at once: no file of the user's, nothing from the network."""
+        return self.generates or self.packaged
 
 
 BUILDERS: Mapping[str, Builder] = {
-    "digits": Builder(options=DigitsOptions, build=build_digits, revision=1),
+    "digits": Builder(options=DigitsOptions, build=build_digits, revision=1, packaged=True),
     "converted": Builder(options=ConvertedOptions, build=build_converted, revision=2),
     "counting": Builder(options=CountingOptions, build=build_counting, revision=1, generates=True),
     "attribute": Builder(options=AttributeOptions, build=build_attribute, revision=1, generates=True),
