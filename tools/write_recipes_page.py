@@ -43,9 +43,9 @@ libraries that draw and encode, which `recipe.lock.json` names (clips: `metadata
 before encoding, and does not depend on the encoder). What is to be balanced is dealt, so that no option, number or
 direction is right more often than others; no picture is in two splits; `test_hard` is drawn harder. Tests hold every
 recipe to that, and to: the gold answer earns everything, a wrong one does not, and the words alone find no more than a
-guess. To try a recipe of training with a tiny model (`model: {tiny: {}}`), take `digits`, `signs` without `number`, or of
-`clips` the kind `change` with `one_order`: these it learns in minutes, as [the claims](claims.md) do; the other worlds want
-a pretrained model.
+guess. To try a recipe of training with a tiny model (`model: {tiny: {}}`), take `digits`, `signs` without `number`, or
+of `clips` the kind `change` with `one_order`: these it learns in minutes, as [the claims](claims.md) do; the other
+worlds want a pretrained model.
 
 **Public data sets** are read from files that you have fetched, or by their hub name through `datasets`. Rows that
 cannot be asked are left out with file, row and reason (`dropped.jsonl`); so are rows whose media are missing
