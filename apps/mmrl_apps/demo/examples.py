@@ -14,7 +14,7 @@ from mmrl.errors import MmrlError
 from mmrl.types import Sample
 
 WORLDS = ("scenes", "clips", "room")  # pictures, clips, several pictures; drawn in a second, nothing is downloaded
-_PER_WORLD = 5
+_PER_WORLD = 6
 _OF_RUN = 4
 _DRAWN = 12  # rows that a world is asked for, so that its tasks are among them
 
