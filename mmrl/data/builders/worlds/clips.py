@@ -23,7 +23,7 @@ from pydantic import Field
 from mmrl.data.answers import LETTERS
 from mmrl.data.builders.worlds.mp4 import mp4, pictures_digest
 from mmrl.data.builders.worlds.shapes import COLOURS, SHAPES, Thing, ground, paint, scatter
-from mmrl.data.builders.worlds.world import DoesNotFit, Slot, WorldOptions, generated
+from mmrl.data.builders.worlds.world import DoesNotFit, Slot, WorldOptions, generated, in_one_order
 from mmrl.data.source import Draft, Source
 from mmrl.types import Answer
 
@@ -116,8 +116,7 @@ def _direction(slot: Slot, options: ClipOptions, count: int) -> Made:
         steps = known[name] if slot.hard else (0, 0)
         moved.append(_moving(other, steps, options.size, count, dice.uniform(0.3, 0.6)))
     if options.one_order:
-        choices = tuple(known)
-        answer = Answer(type="choice", value=LETTERS[choices.index(right)])
+        choices, answer = in_one_order(right, list(known))
     else:
         choices, answer = slot.options(right, wrong)
     frames = [list(things) for things in zip(*moved[::-1], strict=True)]  # the one asked for lies above the others
@@ -214,8 +213,7 @@ def _change(slot: Slot, options: ClipOptions, count: int) -> Made:
     ends = sorted(dice.sample(range(1, count // _HALF), len(before)))
     frames = [[replace(thing, colour=[*before, right][sum(end * _HALF <= i for end in ends)])] for i in range(count)]
     if options.one_order:
-        choices = tuple(COLOURS)
-        answer = Answer(type="choice", value=LETTERS[choices.index(right)])
+        choices, answer = in_one_order(right, list(COLOURS))
     else:
         rest = [colour for colour in COLOURS if colour not in (right, *before)]
         choices, answer = slot.options(right, [*before, *dice.sample(rest, 3 - len(before))])

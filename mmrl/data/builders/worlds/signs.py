@@ -3,22 +3,21 @@
     colour   eight options        place    nine options, from "top left" to "bottom right"
     shape    six options          number   a number: so many things, alike in shape, colour and size
 
-The easiest world, and the only one whose options stand in the same order in every question: a letter means one thing,
-so nothing has to be looked up among the options. A model of a million parameters learns it from a few hundred pictures,
-which makes it the world to try a recipe of training with on a processor.
+The easiest world. Its options stand in the same order in every question: a letter means one thing, so nothing has to be
+looked up among them. A model of a million parameters learns colours and shapes from some sixty pictures, which makes it
+the world to try a recipe of training with on a processor.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Literal
 
 from pydantic import Field
 
-from mmrl.data.answers import LETTERS
 from mmrl.data.builders.worlds.shapes import COLOURS, SHAPES, Thing, draw, scatter
-from mmrl.data.builders.worlds.world import Slot, WorldOptions, generated, png
+from mmrl.data.builders.worlds.world import Slot, WorldOptions, generated, in_one_order, png
 from mmrl.data.source import Draft, Source
 from mmrl.types import Answer
 
@@ -66,24 +65,27 @@ Made = tuple[str, Answer, tuple[str, ...], list[Thing]]  # question, answer, opt
 
 
 def _colour(slot: Slot, options: SignOptions) -> Made:
-    answer, right = _dealt(slot, "colour", tuple(COLOURS))
-    return "What colour is it?", answer, tuple(COLOURS), _one(slot, options, slot.random.choice(SHAPES), right)
+    right = slot.deal("colour", list(COLOURS))
+    choices, answer = in_one_order(right, list(COLOURS))
+    return "What colour is it?", answer, choices, _one(slot, options, slot.random.choice(SHAPES), right)
 
 
 def _shape(slot: Slot, options: SignOptions) -> Made:
-    answer, right = _dealt(slot, "shape", SHAPES)
-    return "Which shape is it?", answer, SHAPES, _one(slot, options, right, _ink(slot))
+    right = slot.deal("shape", SHAPES)
+    choices, answer = in_one_order(right, SHAPES)
+    return "Which shape is it?", answer, choices, _one(slot, options, right, _ink(slot))
 
 
 def _place(slot: Slot, options: SignOptions) -> Made:
     """Its centre lies in the middle third of one of nine fields, so that there is no doubt which."""
     dice = slot.random
-    answer, right = _dealt(slot, "place", _PLACES)
+    right = slot.deal("place", _PLACES)
+    choices, answer = in_one_order(right, _PLACES)
     row, column = divmod(_PLACES.index(right), 3)
     radius = (_SMALL_HARD if slot.hard else _SMALL) * options.size
     x, y = ((at + dice.uniform(0.35, 0.65)) / 3 * options.size for at in (column, row))
     shape, colour = dice.choice(SHAPES), _ink(slot)
-    return "Where is it?", answer, _PLACES, [Thing(shape=shape, colour=colour, x=x, y=y, radius=radius)]
+    return "Where is it?", answer, choices, [Thing(shape=shape, colour=colour, x=x, y=y, radius=radius)]
 
 
 def _number(slot: Slot, options: SignOptions) -> Made:
@@ -113,8 +115,3 @@ def _ink(slot: Slot) -> str:
 def _one(slot: Slot, options: SignOptions, shape: str, colour: str) -> list[Thing]:
     radius = slot.random.uniform(*(_LARGE_HARD if slot.hard else _LARGE))
     return scatter([(shape, colour)], size=options.size, hard=slot.hard, dice=slot.random, radii=[radius])
-
-
-def _dealt(slot: Slot, what: str, values: Sequence[str]) -> tuple[Answer, str]:
-    right = slot.deal(what, values)
-    return Answer(type="choice", value=LETTERS[values.index(right)]), right

@@ -71,6 +71,11 @@ class Slot:
         return choices, Answer(type="choice", value=LETTERS[place])
 
 
+def in_one_order(right: str, known: Sequence[str]) -> tuple[tuple[str, ...], Answer]:
+    """All that is known as options, in its own order whatever the question, and the answer."""
+    return tuple(known), Answer(type="choice", value=LETTERS[list(known).index(right)])
+
+
 Make = Callable[[Slot], Draft]
 
 
