@@ -85,26 +85,35 @@ def target_text(sample: Sample, mode: Mode, thought: str, views: Sequence[MediaV
     `views`: the prompt's. Boxes and points are written in the coordinates the model speaks, and DataError is raised for
     them where it is not known what it was shown.
     """
-    answer = sample.answer
-    if answer.type in ("choice", "text", "math"):
-        written = str(answer.value)
-    elif answer.type == "choices":
-        written = ", ".join(answer.value)
-    elif answer.type == "number":
-        written = f"{answer.value:g}"
-    elif answer.type == "span":
-        written = f"{answer.value[0]:g}, {answer.value[1]:g}"
-    elif answer.type == "spans":
-        written = f"[{', '.join(f'[{start:g}, {end:g}]' for start, end in answer.value)}]"
-    elif views:
-        written = located_text(answer, views)
-    else:
-        raise DataError(
-            f"sample {sample.id!r}: an answer of type {answer.type!r} cannot be written as a target: its sample shows "
-            "no picture, and its form depends on the model's coordinates. Give it one, or leave it out."
-        )
-    words = sample.choices[ord(answer.value) - ord("A")] if answer.type == "choice" else written
+    words = in_words(sample, views)
+    written = str(sample.answer.value) if sample.answer.type == "choice" else words
     return FORMS[mode].target.format(thought=thought.replace("{answer}", words), answer=written)
+
+
+def in_words(sample: Sample, views: Sequence[MediaView] = ()) -> str:
+    """The answer as a sentence names it: the option's text of a choice, else what stands in the answer tags.
+
+    `views`, and errors: as for `target_text`.
+    """
+    answer = sample.answer
+    if answer.type == "choice":
+        return sample.choices[ord(answer.value) - ord("A")]
+    if answer.type in ("text", "math"):
+        return str(answer.value)
+    if answer.type == "choices":
+        return ", ".join(answer.value)
+    if answer.type == "number":
+        return f"{answer.value:g}"
+    if answer.type == "span":
+        return f"{answer.value[0]:g}, {answer.value[1]:g}"
+    if answer.type == "spans":
+        return f"[{', '.join(f'[{start:g}, {end:g}]' for start, end in answer.value)}]"
+    if views:
+        return located_text(answer, views)
+    raise DataError(
+        f"sample {sample.id!r}: an answer of type {answer.type!r} cannot be written as a target: its sample shows "
+        "no picture, and its form depends on the model's coordinates. Give it one, or leave it out."
+    )
 
 
 def letter(index: int) -> str:

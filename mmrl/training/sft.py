@@ -19,7 +19,7 @@ import torch
 from mmrl.backend.backend import TrainBackend
 from mmrl.curriculum.shuffled import Shuffled
 from mmrl.errors import DataError, RunError
-from mmrl.policy.forms import Mode, target_text
+from mmrl.policy.forms import Mode, in_words, target_text
 from mmrl.progress import Progress
 from mmrl.ranks import ALONE, Ranks
 from mmrl.tensors import masked_sum
@@ -36,7 +36,7 @@ class ColdStartSettings:
     steps: int
     samples: int | None  # only the first n of the shuffled samples; None: all
     samples_per_step: int
-    thoughts: tuple[str, ...]  # one is drawn per target; `{answer}` stands for the answer in words
+    thoughts: tuple[str, ...]  # one is drawn per target; `{answer}`: the answer in words, `{other}`: a wrong one
     mode: Mode
     seed: int
     preference_beta: float | None = None  # None: imitate; else DPO's β
@@ -68,7 +68,7 @@ def cold_start(
         for step in range(settings.steps):
             count = min(settings.samples_per_step, len(chosen))
             samples_of_step = sampler.next(count)
-            thoughts = {s.id: settings.thoughts[int(random.integers(len(settings.thoughts)))] for s in samples_of_step}
+            thoughts = {sample.id: drawn_thought(sample, settings.thoughts, random) for sample in samples_of_step}
             prompts, dropped = renderer.render(ranks.share(samples_of_step))
             if isinstance(renderer, PreparesAhead):
                 renderer.prepare(ranks.share(sampler.peek(count)) if step + 1 < settings.steps else [])
@@ -122,7 +122,7 @@ class _Pairs:
     def group(self, prompt: Prompt) -> RolloutGroup:
         settings, sample = self._settings, prompt.sample
         random = np.random.default_rng([settings.seed, 3, zlib.crc32(sample.id.encode())])
-        thought = settings.thoughts[int(random.integers(len(settings.thoughts)))]
+        thought = drawn_thought(sample, settings.thoughts, random)
         wrong = replace(prompt, sample=altered(sample, random))
         texts = [_target(prompt, thought, settings.mode), _target(wrong, thought, settings.mode)]
         return _group(prompt, texts, self._tokenizer)
@@ -138,6 +138,12 @@ def _imitate(backend: TrainBackend, groups: Sequence[RolloutGroup], tokens: floa
         backend.backward(loss)
         total += float(loss.detach())
     return float(backend.add_up(torch.tensor(total, dtype=torch.float64)))
+
+
+def drawn_thought(sample: Sample, thoughts: Sequence[str], random: np.random.Generator) -> str:
+    """One of `thoughts`, with a wrong answer in words for `{other}`; `{answer}` stays. DataError: see `altered`."""
+    thought = thoughts[int(random.integers(len(thoughts)))]
+    return thought.replace("{other}", in_words(altered(sample, random))) if "{other}" in thought else thought
 
 
 def _target(prompt: Prompt, thought: str, mode: Mode) -> str:
