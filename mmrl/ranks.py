@@ -13,7 +13,10 @@ gathered needs no further word: who is asked, what is dropped, what credit is gi
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -31,6 +34,7 @@ T = TypeVar("T")
 # hangs is not waited for that long: `rank_watch.py`.
 PATIENCE = timedelta(hours=12)
 MEETING = timedelta(minutes=10)  # until all have come
+SETTLING = 0.2  # seconds; milliseconds are enough on a machine that is not overloaded
 
 
 @dataclass(slots=True)
@@ -255,8 +259,16 @@ def _not_there(store: Any, names: Mapping[str, str]) -> list[str]:
 
 
 def leave() -> None:
-    """The opposite of `join`, at the end of a process."""
+    """The opposite of `join`, at the end of a process.
+
+    Gloo's threads let go of a tensor a moment after the meeting it was for. One that does so while Python ends aborts
+    the process ("terminate called without an active exception", pytorch/pytorch#179291), and the groups themselves
+    outlive this: modules imported after they were made (DeepSpeed's, torch.distributed.nn) hold them as defaults.
+    """
     import torch.distributed as dist
 
     if dist.is_initialized():
-        dist.destroy_process_group()
+        deepspeed: Any = sys.modules.get("deepspeed.comm")  # keeps groups itself, where it computed
+        (deepspeed if deepspeed is not None and deepspeed.is_initialized() else dist).destroy_process_group()
+        gc.collect()
+        time.sleep(SETTLING)  # so that those threads get the interpreter's lock, and are through

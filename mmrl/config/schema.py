@@ -188,8 +188,8 @@ class ColdStartConfig(Section):
     warmup_steps: Annotated[int, Field(ge=0)] = Field(10, description="in which it rises from 0")
     thoughts: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
         ("Let me look at the picture.",),
-        description="reasoning written into the targets, one drawn per sample; `{answer}` stands for the right option's "
-        "text (or the number), `{other}` for a wrong one's: reasoning that the answer does not follow from",
+        description="reasoning written into the targets, one drawn per sample; `{answer}` stands for the right "
+        "option's text (or the number), `{other}` for a wrong one's: reasoning that the answer does not follow from",
     )
     preference: PreferenceConfig | None = Field(None, description="absent: the targets are imitated")
 

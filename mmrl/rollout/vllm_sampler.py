@@ -156,12 +156,13 @@ class VllmSampler:
             return
         self.wake()
         VllmSampler._running -= 1
-        if (
-            VllmSampler._running or _one_of_several()
-        ):  # they go on computing with the process groups, which the other way ends
+        if VllmSampler._running or _one_of_several():
+            # Others compute with process groups; vLLM's own way of ending takes torch's default one down as well.
             self._engine.engine_core._finalizer.detach()
             self._engine.engine_core.engine_core.model_executor.shutdown()
             gc.unfreeze()
+            if not VllmSampler._running:
+                _end_own_groups()
         else:
             self._engine.engine_core.shutdown()
         self._engine = None
@@ -290,6 +291,20 @@ def _start(folder: Path, settings: VllmSettings) -> Any:
         torch.set_num_threads = set_threads
         torch.set_num_threads(threads)
     return engine
+
+
+def _end_own_groups() -> None:
+    """vLLM's process groups, and not torch's default one.
+
+    Gloo's threads may hold tensors of Python's; left to the interpreter's end they abort the process now and then
+    ("terminate called without an active exception").
+    """
+    from vllm.distributed import parallel_state
+
+    parallel_state.destroy_model_parallel()
+    if parallel_state._WORLD is not None:
+        parallel_state._WORLD.destroy()
+        parallel_state._WORLD = None
 
 
 def _one_of_several() -> bool:

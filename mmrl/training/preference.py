@@ -89,6 +89,6 @@ def altered(sample: Sample, random: np.random.Generator) -> Sample:
         steps = [step for step in range(-reach, reach + 1) if step != 0]
         return replace(sample, answer=replace(answer, value=value + steps[int(random.integers(len(steps)))]))
     raise DataError(
-        f"sample {sample.id!r}: sft.preference and {{other}} in sft.thoughts need an answer of which a wrong one can be "
-        f"made, a choice or a number; this one is of type {answer.type!r}. Leave such samples out, or do without both."
+        f"sample {sample.id!r}: sft.preference, and {{other}} in sft.thoughts, need an answer of which a wrong one can "
+        f"be made, a choice or a number; this one is of type {answer.type!r}. Leave such samples out, or do without both."
     )

@@ -43,6 +43,13 @@ def main() -> None:
     distributed.all_reduce(met)
     assert met.item() == 2
     leave()
+    assert gloo_groups() <= 2  # torch's default one and DeepSpeed's; vLLM's dozen has gone with it
+
+
+def gloo_groups() -> int:
+    """Of this process: each has a thread of that name."""
+    names = [(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
+    return names.count("gloo_tcp_loop")
 
 
 def own_work(model: LoadedModel, ranks: Ranks) -> VllmEngine:

@@ -31,6 +31,8 @@ def test_a_number_s_other_is_another_number() -> None:
 def test_without_it_nothing_but_the_thought_is_drawn() -> None:
     sample = Sample(id="t", task="name", question="Who?", answer=Answer(type="text", value="Ada"))
     thoughts, random, same = ["a", "b", "c"], np.random.default_rng(5), np.random.default_rng(5)
-    assert [drawn_thought(sample, thoughts, random) for _ in range(20)] == [thoughts[n] for n in same.integers(3, size=20)]
+    assert [drawn_thought(sample, thoughts, random) for _ in range(20)] == [
+        thoughts[n] for n in same.integers(3, size=20)
+    ]
     with pytest.raises(DataError, match=r"sample 't'.*\{other\} in sft.thoughts"):
         drawn_thought(sample, ["{other}"], random)
