@@ -90,5 +90,5 @@ def altered(sample: Sample, random: np.random.Generator) -> Sample:
         return replace(sample, answer=replace(answer, value=value + steps[int(random.integers(len(steps)))]))
     raise DataError(
         f"sample {sample.id!r}: sft.preference, and {{other}} in sft.thoughts, need an answer of which a wrong one can "
-        f"be made, a choice or a number; this one is of type {answer.type!r}. Leave such samples out, or do without both."
+        f"be made, a choice or a number; this one is of type {answer.type!r}. Leave such samples out, or do without."
     )
