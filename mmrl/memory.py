@@ -1,12 +1,16 @@
-"""How much memory this process holds, and has held at most."""
+"""How much memory this process holds, and has held at most; and how soon it gives back what it no longer needs."""
 
 from __future__ import annotations
 
+import ctypes
+import platform
 import re
 import sys
 from pathlib import Path
 
 STATUS = Path("/proc/self/status")
+LARGE_BLOCK = 2**20
+_M_MMAP_THRESHOLD = -3  # glibc's malloc.h
 
 
 def peak_memory_mib() -> float:
@@ -29,3 +33,14 @@ def memory_mib() -> float:
     if STATUS.is_file() and (found := re.search(r"^VmRSS:\s+(\d+) kB", STATUS.read_text(), flags=re.MULTILINE)):
         return int(found[1]) / 2**10
     return peak_memory_mib()
+
+
+def return_large_blocks() -> bool:
+    """Have blocks of `LARGE_BLOCK` bytes and more go back to the system as soon as they are free, from now on.
+
+    By itself glibc keeps free ones of up to 32 MiB between others that are in use. Says whether this could be done:
+    with other C libraries it cannot.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    return bool(ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, LARGE_BLOCK))

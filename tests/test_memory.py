@@ -1,9 +1,12 @@
-"""The peak is this program's own, whoever started it."""
+"""The peak is this program's own, whoever started it; large blocks go back to the system at once, when asked."""
 
 from __future__ import annotations
 
+import platform
 import subprocess
 import sys
+
+import pytest
 
 from mmrl.memory import peak_memory_mib
 
@@ -28,3 +31,27 @@ def test_what_is_held_shows_and_stays() -> None:
     del held
     assert with_it > 200
     assert peak_memory_mib() >= with_it - 1  # the kernel counts pages in batches per processor
+
+
+HOLES = """
+import sys, torch
+from mmrl.memory import memory_mib, return_large_blocks
+if sys.argv[1] == "at once":
+    assert return_large_blocks()
+seen = torch.ones(4 * 2**20)  # 16 MiB: freed, it tells glibc that such blocks come and go
+del seen
+blocks = [torch.ones(2**20) for _ in range(100)]  # 4 MiB each
+before = memory_mib()
+del blocks[::2]
+print(before - memory_mib())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be asked")
+def test_holes_between_what_is_kept_go_back_when_asked() -> None:
+    def given_back(how: str) -> float:
+        done = subprocess.run([sys.executable, "-c", HOLES, how], capture_output=True, text=True, check=True)
+        return float(done.stdout)
+
+    assert given_back("later") < 20
+    assert given_back("at once") == pytest.approx(200, abs=10)  # fifty of the hundred

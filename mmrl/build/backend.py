@@ -30,6 +30,7 @@ def build_backend(
     from mmrl.backend.backend import OptimizerSettings
     from mmrl.backend.deepspeed_backend import DeepSpeedBackend, ZeroSettings
     from mmrl.backend.torch_backend import TorchBackend
+    from mmrl.memory import return_large_blocks
     from mmrl.policy.adapters import has_adapters
     from mmrl.ranks import ALONE, join_nobody
 
@@ -57,6 +58,10 @@ def build_backend(
         "checkpoint_layers": config.backend.gradient_checkpointing,
         "device": next(model.policy.parameters()).device.type,
     }
+    if config.backend.gradient_checkpointing and options["device"] == "cpu":
+        # Layers that are computed again leave holes among what is kept: a quarter more memory than tensors take, or,
+        # where blocks go back at once, a sixth more time. Who checkpoints wants memory.
+        return_large_blocks()
     if config.backend.type == "torch":
         return TorchBackend(model, settings, **options)
     join_nobody(options["device"])

@@ -65,6 +65,7 @@ class Setting:
     device_bytes: float  # of the GPU's memory, for shares of it
     reference: Reference
     needs_reference: bool
+    checkpointing: bool  # layers are computed again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

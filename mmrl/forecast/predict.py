@@ -37,6 +37,7 @@ SLACK = {
     True: 0.06,
     False: 0.12,
 }  # of what comes and goes: what the allocator holds and cannot use; on a GPU, not on one
+HEAP = 150 * 2**20  # on a processor the C library keeps about so much more of it, or all of it where it is less
 PROBE_OPERATIONS = 4e12  # of a whole step: above that the processor is not probed with real steps
 WHOLE_OPERATIONS = 2e11  # … and below this with all layers
 
@@ -85,8 +86,7 @@ class Forecast:
 
     @property
     def _slack(self) -> int:
-        moving = self.memory.peak() - self.memory.phase("always")
-        return round(SLACK[self.setting.cuda] * moving)
+        return _kept(self.memory, self.setting)
 
     @property
     def fits(self) -> bool:
@@ -198,6 +198,13 @@ def _memory(config: Config, policy: Policy, sizes: Sizes, step: Step, setting: S
     return memory_of(config, sizes, step, setting, rehearsed)
 
 
+def _kept(memory: Memory, setting: Setting) -> int:
+    """Bytes that allocators hold beyond the tensors alive when most are."""
+    moving = memory.peak() - memory.phase("always")
+    returned = setting.cuda or setting.checkpointing  # `return_large_blocks`
+    return round(SLACK[setting.cuda] * moving) + (0 if returned else min(HEAP, moving))
+
+
 def _libraries() -> float:
     """What a process holds that has loaded all that a run loads: this one, as it is now."""
     import mmrl.traces.indexing
@@ -248,6 +255,7 @@ def _setting(config: Config, asked: Asked, device: Device) -> Setting:
         device_bytes=device.memory,
         reference=reference,
         needs_reference=algorithm.needs_reference,
+        checkpointing=config.backend.gradient_checkpointing,
     )
 
 
@@ -268,8 +276,8 @@ def _probed(
     tried.kernel = config.backend.attention
     # A probe takes few steps, and so holds the pixels of few.
     brief = changed(config, [f"train.steps={STEPS}", "train.warmup_steps=0"])
-    own = _memory(brief, tried, sizes_of(config, tried, element=sizes.element), step, setting).peak()
-    return seconds, float(max(0, peak - own))
+    own = _memory(brief, tried, sizes_of(config, tried, element=sizes.element), step, setting)
+    return seconds, float(max(0, peak - own.peak() - _kept(own, setting)))
 
 
 def _shallow(shape: Any, layers: int, blocks: int) -> Any:

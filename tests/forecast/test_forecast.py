@@ -66,6 +66,7 @@ def counted(config: Config, *, ranks: int = 1, cuda: bool = False) -> tuple[Held
         device_bytes=80e9,
         reference=reference,
         needs_reference=algorithm.needs_reference,
+        checkpointing=False,
     )
     step = step_of(config, policy, shown, ranks=ranks, completion=32, source="")
     return memory_of(config, sizes_for(config), step, setting, Rehearsed(phases={})).parts

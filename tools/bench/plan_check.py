@@ -2,6 +2,7 @@
 
     python tools/bench/plan_check.py --json plan.json
     python tools/bench/plan_check.py --cases plain deep --rounds 3
+    python tools/bench/plan_check.py --memory-only --rounds 1 --steps 4     on a machine that is busy
 
 Per case, in turns: `mmrl plan`, `mmrl plan --probe`, `mmrl train`. Compared: the most memory of the process, what of it
 is beyond the libraries (the same process before it has a model), and the seconds of a step: the median of all steps of
@@ -71,6 +72,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
     made.add_argument("--steps", type=int, default=8, help="of the real run; the first is not timed")
     made.add_argument("--rounds", type=int, default=2, help="plan, probe, run: so often")
+    made.add_argument("--memory-only", action="store_true", help="no probes, and nothing said of times")
     made.add_argument("--json", type=Path, help="write the report there, after every case")
     return made
 
@@ -87,7 +89,8 @@ def checked(folder: Path, case: str, options: argparse.Namespace) -> dict[str, A
     seconds: list[float] = []
     for round_ in range(options.rounds):
         plans.append(json.loads(_mmrl("plan", str(config), "--json", *overrides)))
-        probes.append(json.loads(_mmrl("plan", str(config), "--probe", "--json", *overrides)))
+        if not options.memory_only:
+            probes.append(json.loads(_mmrl("plan", str(config), "--probe", "--json", *overrides)))
         _mmrl("train", str(config), "-q", *overrides, f"run.name=run{round_}")
         lines = (place / f"run{round_}" / "metrics.jsonl").read_text().splitlines()
         rows = [json.loads(line) for line in lines]
@@ -101,7 +104,7 @@ def checked(folder: Path, case: str, options: argparse.Namespace) -> dict[str, A
         "predicted_beyond_mib": planned - base,
         "measured_beyond_mib": median(peaks) - base,
         "predicted_seconds": median(plan["step_seconds"] for plan in plans),
-        "probed_seconds": median(probe["step_seconds"] for probe in probes),
+        "probed_seconds": median(probe["step_seconds"] for probe in probes) if probes else None,
         "measured_seconds": median(seconds),
         "plans": plans,
         "probes": probes,
@@ -141,6 +144,9 @@ def show(report: dict[str, Any]) -> None:
             ("predicted_beyond_mib", "measured_beyond_mib"),
             ("probed_seconds", "measured_seconds"),
         ):
+            if found[predicted] is None:
+                cells += ["–"] * 3
+                continue
             off = found[predicted] / found[measured] - 1
             cells += [
                 f"{found[predicted]:.4g}",
