@@ -215,8 +215,8 @@ class TestInProcess:
             start_sampler(model.policy, model.processor, toy.vllm_settings())
 
 
-# Seen once in a dozen runs, on a busy machine: a thread of some library (torch, vLLM, DeepSpeed) was dropped while it
-# ran, and C++ ended the rank. Which one is not known; the stack that Python prints then is kept in the warning.
+# Seen once in a dozen runs, on a busy machine, before `ranks.leave` waited for gloo's threads: a process says so that
+# ends while one of them lets go of a tensor (pytorch/pytorch#179291). If it comes again, the warning has the stack.
 ENDED_BY_COMPILED_CODE = "terminate called without an active exception"
 
 
