@@ -107,7 +107,7 @@ def test_a_question_about_an_uploaded_picture_gets_a_streamed_answer(
     assert "Nothing to look at yet" in page.locator("#mm-seen").inner_text()
     page.locator("#mm-files input[type=file]").set_input_files([str(path) for path in pictures_of_two])
     page.wait_for_function("document.querySelectorAll('#mm-seen img').length == 2")
-    _set(page, "Longest completion", "400")
+    _set(page, "Longest completion", "800")
     page.evaluate(
         """() => { window.seen = []; setInterval(() => {
             const text = document.querySelector('#mm-reasoning-0 textarea').value;
@@ -115,7 +115,8 @@ def test_a_question_about_an_uploaded_picture_gets_a_streamed_answer(
     )
     _ask(page, "Give the box of the square.", until="2 models have answered")
     grown = page.evaluate("window.seen")
-    assert len(grown) >= 3, "the tiny model's text came in pieces"
+    assert len(grown) >= 2, "the tiny model's text came in pieces"  # how many: as the machine has time to draw
+    assert len(grown[0]) < len(grown[-1])
     assert page.locator("#mm-reasoning-1 textarea").input_value() == "The square is at the top."
     assert page.locator("#mm-answer-1 textarea").input_value() == "[40, 10, 70, 45]"
     page.locator("#mm-kind input").click()
