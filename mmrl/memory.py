@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import platform
 import re
 import sys
 from pathlib import Path
@@ -41,6 +39,9 @@ def return_large_blocks() -> bool:
     By itself glibc keeps free ones of up to 32 MiB between others that are in use. Says whether this could be done:
     with other C libraries it cannot.
     """
+    import ctypes  # not for those who only ask
+    import platform
+
     if platform.libc_ver()[0] != "glibc":
         return False
     return bool(ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, LARGE_BLOCK))

@@ -33,10 +33,8 @@ GIB = 2**30
 LIBRARIES = 0.9 * GIB  # Python, torch and the libraries beside a GPU; on a processor this process is measured
 CONTEXT = 0.7 * GIB  # CUDA's context and the libraries' workspace
 MEETING = 0.4 * GIB  # NCCL's buffers, with several ranks
-SLACK = {
-    True: 0.06,
-    False: 0.12,
-}  # of what comes and goes: what the allocator holds and cannot use; on a GPU, not on one
+# Of what comes and goes: what the allocator holds and cannot use; on a GPU, not on one.
+SLACK = {True: 0.06, False: 0.12}
 HEAP = 150 * 2**20  # on a processor the C library keeps about so much more of it, or all of it where it is less
 PROBE_OPERATIONS = 4e12  # of a whole step: above that the processor is not probed with real steps
 WHOLE_OPERATIONS = 2e11  # … and below this with all layers
@@ -77,16 +75,12 @@ class Forecast:
     @property
     def peak(self) -> int:
         """Most bytes of the device, or of the process on a CPU."""
-        return self.base + self.memory.peak() + self._slack
+        return self.base + self.memory.peak() + _kept(self.memory, self.setting)
 
     @property
     def host_peak(self) -> int:
         """Most bytes of the processor's memory beside a GPU."""
         return self.host_base + self.memory.peak(host=True)
-
-    @property
-    def _slack(self) -> int:
-        return _kept(self.memory, self.setting)
 
     @property
     def fits(self) -> bool:
