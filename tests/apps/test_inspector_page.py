@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from mmrl_apps.inspector.app import build
+from mmrl_apps.inspector.handlers import Handlers
 from mmrl_apps.inspector.inspector import Inspector
 from mmrl_apps.shared.serving import Serving, serve
 
@@ -100,6 +102,22 @@ def test_a_clip_is_played_and_its_spans_are_drawn(page: Page, address: str, scre
     page.wait_for_function("() => document.querySelector('#group video').readyState >= 2")
     assert page.locator("#group .lane").count() == 3
     page.screenshot(path=screenshots / "inspector-clip.png", full_page=True)
+
+
+@pytest.mark.slow
+def test_a_slow_start_takes_nothing_away(page: Page, address: str, monkeypatch: pytest.MonkeyPatch):
+    """Nothing can be clicked before the address is answered: its answer would put the first view in the place of the second."""
+    answer = Handlers.restored
+
+    def slowly(self: Handlers, query: dict[str, str]) -> dict[str, str]:
+        time.sleep(2.0)
+        return answer(self, query)
+
+    monkeypatch.setattr(Handlers, "restored", slowly)
+    open_group(page, address, "span-1")
+    page.wait_for_timeout(2500)
+    assert page.locator("#group h2:has-text('span-1')").is_visible()
+    assert "place=" in page.url
 
 
 def test_what_the_model_wrote_stays_text(page: Page, address: str):

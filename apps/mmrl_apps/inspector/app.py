@@ -56,7 +56,7 @@ def build(inspector: Inspector) -> gr.Blocks:
                 )
         view = gr.Textbox(visible="hidden", elem_id="view")  # the address of what is shown
         file = gr.Textbox(visible="hidden", elem_id="file")  # a file on its way to the browser's downloads
-        filled = gr.State("")  # the tab that an address has opened and filled
+        filled = gr.State(None)  # the tab that the address has opened and filled; None until it has, then once
         where = gr.State(None)  # step and place of the open group
         with gr.Tabs(selected="groups") as tabs:
             with gr.Tab("Runs", id="runs") as runs_tab:
@@ -190,8 +190,9 @@ def build(inspector: Inspector) -> gr.Blocks:
                 query["tab"],
             )
 
-        # A tab is filled when it is opened. The one that an address opens was filled by `restore`, and the browser may
-        # tell of its opening before it knows what its controls were set to.
+        # A tab is filled when it is opened. The one that the address opens is filled by `restore`, and the browser may
+        # tell of its opening before `restore` has answered: what was filled then could be clicked, and what the click
+        # has opened would be taken away by the answer.
         for tab, name, fill, inputs, outputs in (
             (runs_tab, "runs", runs.opened, runs.controls,
              [runs.chart, runs.note, runs.warnings, runs.differences, view]),
@@ -214,8 +215,10 @@ def build(inspector: Inspector) -> gr.Blocks:
     return page
 
 
-def _filled(tab: str, fill: Callable[..., Any], count: int, already: str, *inputs: Any) -> tuple[Any, ...]:
-    """What `fill` gives, unless the tab is the one that is filled already."""
+def _filled(tab: str, fill: Callable[..., Any], count: int, already: str | None, *inputs: Any) -> tuple[Any, ...]:
+    """What `fill` gives, unless the address has filled this tab or is still to fill one."""
+    if already is None:
+        return tuple(gr.skip() for _ in range(count + 1))
     if already == tab:
         return "", *(gr.skip() for _ in range(count))
     found = fill(*inputs)
