@@ -106,7 +106,7 @@ def test_a_clip_is_played_and_its_spans_are_drawn(page: Page, address: str, scre
 
 @pytest.mark.slow
 def test_a_slow_start_takes_nothing_away(page: Page, address: str, monkeypatch: pytest.MonkeyPatch):
-    """Nothing can be clicked before the address is answered: the answer would put the list in the place of the group."""
+    """Nothing can be clicked before the address is answered, whose answer shows the list, not the group."""
     answer = Handlers.restored
 
     def slowly(self: Handlers, query: dict[str, str]) -> dict[str, str]:
