@@ -29,6 +29,7 @@ from mmrl.errors import RunError
 
 STEPS = 5  # of each depth; the first is not counted
 MOST_SECONDS = 120.0  # for all of it
+_STANDSTILL = 1e-12  # a learning rate, which must be above 0
 PARTS = ("vision and prefill", "decode", "old and reference passes", "update", "optimiser", "rest")
 
 
@@ -224,6 +225,8 @@ def _small(trial: Trial, folder: Path) -> tuple[Config, list[Any]]:
     dump["model"] |= {"tiny": None, "path": str(folder / "model")}
     dump["data"] = {"train": str(manifest or folder / "manifest.jsonl")}
     dump["train"] |= {"steps": STEPS, "checkpoint_every": STEPS + 1, "keep_best": None}
+    # Nothing is to be learnt: random weights that are trained soon write less, and the steps would differ.
+    dump["train"] |= {"learning_rate": _STANDSTILL, "part_learning_rates": {}}
     dump["evaluation"] |= {"every": 0}
     dump["tracking"] |= {"to": []}
     dump["sft"] = dump["screening"] = None
