@@ -67,7 +67,7 @@ def evaluate(
     ] = None,
     config: Annotated[
         Path | None,
-        typer.Option("--config", metavar="CONFIG", help="Prompts and rewards; default: those of the model's run."),
+        typer.Option("--config", metavar="CONFIG", help="Prompts and rewards; default: of the model's run, or plain."),
     ] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Only the first samples of each manifest.", show_default=False)
@@ -170,7 +170,7 @@ def evaluate(
     Examples:
       mmrl eval runs/digits --data runs/digits/data/test.jsonl
       mmrl eval runs/digits --against runs/digits/cold_start --data runs/digits/data/test.jsonl --markdown both.md
-      mmrl eval Qwen/Qwen2.5-VL-3B-Instruct --data test.jsonl --config my.yaml --engine vllm --samples 8 --k 1 --k 8
+      mmrl eval Qwen/Qwen2.5-VL-3B-Instruct --data test.jsonl --engine vllm --samples 8 --k 1 --k 8
       mmrl eval runs/digits --data trained.jsonl --against runs/digits/cold_start --forgetting other.jsonl
       mmrl eval --predictions answers.jsonl --rules vsi_bench
     """
@@ -248,24 +248,24 @@ def _asked(
     from mmrl.cli.interrupted import continued
     from mmrl.cli.models import model_path
     from mmrl.evaluation.printed import Told
-    from mmrl.pipeline import config_of_model, evaluate_on
-    from mmrl.pipeline.evaluating import OWN, Kept, changed_config
+    from mmrl.pipeline import evaluate_on
+    from mmrl.pipeline.evaluating import OWN, Kept, changed_config, config_to_ask
 
     models = [model_path(name) for name in given]
     others = _names(forgetting)
     reference = likelihood if likelihood is None or likelihood == OWN else model_path(likelihood)
     keep = Kept(store=store, reference=reference, traces=[] if traced else None)
-    whole = config or config_of_model(models[0])
+    used = changed_config(config, options) if config is not None else config_to_ask(models[0], options, progress)
     manifests = {"data": str(data), **others}
     with continued(store) if store is not None else nullcontext():
-        found = evaluate_on(models, manifests, config=whole, options=options, progress=progress, keep=keep)
+        found = evaluate_on(models, manifests, config=used, options={}, progress=progress, keep=keep)
     after, before = found[0], found[1] if len(found) > 1 else None
     told = Told(
         after=after["data"],
         before=before["data"] if before is not None else None,
         untrained={name: (before[name] if before is not None else None, after[name]) for name in others},
     )
-    return told, (changed_config(whole, options), keep.traces or [])
+    return told, (used, keep.traces or [])
 
 
 def _names(manifests: Sequence[Path]) -> dict[str, str]:

@@ -79,7 +79,7 @@ def score_predictions(
                 accuracy=first.accuracy,
                 format=first.format,
                 measures=dict(first.measures),
-                slices=dict(first.slices),
+                slices={**_told(prediction.row, settings.slice_by), **first.slices},
                 sampled_accuracies=tuple(one.accuracy for one in scored) if several else (),
                 sampled_answers=tuple(" ".join(text.split()) for text in prediction.texts) if several else (),
                 seed_accuracies=(sum(one.accuracy for one in scored) / len(scored),) if several else (),
@@ -87,6 +87,10 @@ def score_predictions(
         )
     _refuse(bad)
     return result_of(rows, settings, facts=facts)
+
+
+def _told(row: Mapping[str, Any], keys: Sequence[str]) -> dict[str, str]:
+    return {key: str(row[key]) for key in keys if isinstance(row.get(key), str | int | float)}
 
 
 def settings_for(predictions: Sequence[Prediction], *, slice_by: tuple[str, ...], **more: Any) -> EvaluationSettings:

@@ -19,7 +19,7 @@ from mmrl.atomic import write_atomically
 from mmrl.config.load import changed, dump_config
 from mmrl.config.schema import Config, RewardConfig
 from mmrl.errors import ConfigError, DataError, RunError
-from mmrl.pipeline.models import config_of_model
+from mmrl.pipeline.models import config_of_model, plain_config, run_of, usual_rewards
 from mmrl.progress import Progress
 from mmrl.ranks import ALONE, Ranks
 from mmrl.types import Sample
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from mmrl.evaluation.evaluate import Likelihoods
     from mmrl.evaluation.result import EvaluationResult
     from mmrl.evaluation.stored_engine import StoredEngine
-    from mmrl.policy.forms import Mode
     from mmrl.policy.load import LoadedModel
     from mmrl.policy.policy import Policy
     from mmrl.rollout.engine import RolloutEngine
@@ -79,9 +78,15 @@ def evaluate_on(
     A task without rewards in the config that the default ones cannot score is scored by the usual reward for its kind
     of answer, and that is said.
     """
+    from mmrl.evaluation.result import SLICED_BY
+    from mmrl.evaluation.slices import check_slices
+
     keep = keep or Kept()
-    found = changed_config(config or config_of_model(models[0]), options)
+    found = changed_config(config, options) if config is not None else config_to_ask(models[0], options, progress)
     samples = {name: _samples(path) for name, path in manifests.items()}
+    named = [key for key in found.evaluation.slice_by if key not in SLICED_BY]
+    told = [sample.metadata for some in samples.values() for sample in some]
+    check_slices(named, told, where=", ".join(manifests.values()))
     found = with_usual_rewards(found, [sample for some in samples.values() for sample in some], progress)
     results: list[dict[str, EvaluationResult]] = []
     for number, path in enumerate(models):
@@ -109,6 +114,22 @@ def evaluate_on(
                     renderer.close()
         results.append(own)
     return results
+
+
+def config_to_ask(model: str, options: Mapping[str, Any], progress: Progress) -> Config:
+    """How a model is asked and scored where no config says it: as in its run, or plainly, which is said.
+
+    With `options`, the overrides.
+    """
+    if run_of(model) is not None:
+        return changed_config(config_of_model(model), options)
+    mode = options.get("prompt.mode", "think_answer")
+    plain = plain_config(model, mode)
+    progress.note(
+        f"{model} lies in no run folder: it is asked by prompt.mode={mode} and scored by the usual reward for each "
+        f"kind of answer; --config CONFIG says otherwise"
+    )
+    return changed_config(plain, options)
 
 
 def changed_config(config: Config, options: Mapping[str, Any]) -> Config:
@@ -211,25 +232,12 @@ def with_usual_rewards(config: Config, samples: Sequence[Sample], progress: Prog
         fits = default and all(not use.reward.answers or kind in use.reward.answers for use in default)
         if fits or sample.task in config.rewards or sample.task in more:
             continue
-        more[sample.task] = usual_rewards(sample, config.prompt.mode)
+        more[sample.task] = usual_rewards(sample.answer.type, config.prompt.mode)
         progress.note(
             f"task {sample.task}: the config has no rewards for it that score answers of type {kind}; scored by "
             f"{more[sample.task][0].name}"
         )
     return config.model_copy(update={"rewards": {**config.rewards, **more}}) if more else config
-
-
-def usual_rewards(sample: Sample, mode: Mode) -> tuple[RewardConfig, ...]:
-    """The accuracy reward that suits this kind of answer, and the form that is asked for, if one is."""
-    from mmrl.policy.forms import FORMS
-    from mmrl.rewards.catalog import USUAL
-
-    form = FORMS[mode]
-    options: dict[str, Any] = {} if form.answer_tag == "answer" else {"answer_tag": form.answer_tag}
-    chosen = RewardConfig(name=USUAL[sample.answer.type], options=options)
-    if not form.tags:
-        return (chosen,)
-    return chosen, RewardConfig(name="format", weight=0.5, options={"tags": list(form.tags)})
 
 
 def file_facts(path: str) -> dict[str, Any]:

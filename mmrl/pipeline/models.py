@@ -9,23 +9,65 @@ from typing import TYPE_CHECKING, Any
 
 from mmrl import build
 from mmrl.config.load import load_config
-from mmrl.config.schema import Config
-from mmrl.errors import ConfigError, DataError, ModelError
+from mmrl.config.schema import Config, RewardConfig
+from mmrl.errors import ConfigError, DataError, ModelError, unknown_name
 from mmrl.types import Answer, Completion, Media, Sample
 
 if TYPE_CHECKING:
+    from mmrl.policy.forms import Mode
     from mmrl.policy.load import LoadedModel
     from mmrl.policy.render import Renderer
 
 
-def config_of_model(path: str) -> Config:
-    """The config of the run a model folder lies in: how it was prompted and what was correct."""
+def run_of(path: str) -> Path | None:
+    """The run folder that a model lies in; None where it lies in none, as one of a hub."""
+    if not Path(path).exists():
+        return None
     for folder in [Path(path).resolve(), *Path(path).resolve().parents][:4]:
         if (folder / "config.yaml").is_file():
-            return load_config(folder / "config.yaml")
+            return folder
+    return None
+
+
+def config_of_model(path: str) -> Config:
+    """The config of the run a model folder lies in: how it was prompted and what was correct."""
+    run = run_of(path)
+    if run is not None:
+        return load_config(run / "config.yaml")
     raise ConfigError(
         f"{path} lies in no run folder, so its prompts and rewards are not known. Say them with --config CONFIG."
     )
+
+
+def plain_config(path: str, mode: Mode = "think_answer") -> Config:
+    """Of a model outside of a run: the processor's own limits, and rewards for a choice."""
+    from mmrl.policy.forms import FORMS
+
+    if mode not in FORMS:
+        raise ConfigError(f"prompt.mode: {unknown_name('form', str(mode), FORMS)}")
+    rewards = [reward.model_dump(exclude_none=True) for reward in usual_rewards("choice", mode)]
+    return Config.model_validate(
+        {
+            "run": {"name": "plain"},
+            "model": {"path": path},
+            "data": {"train": "none"},
+            "prompt": {"mode": mode},
+            "rewards": {"default": rewards},
+        }
+    )
+
+
+def usual_rewards(kind: str, mode: Mode) -> tuple[RewardConfig, ...]:
+    """The accuracy reward that suits this type of answer, and the form that is asked for, if one is."""
+    from mmrl.policy.forms import FORMS
+    from mmrl.rewards.catalog import USUAL
+
+    form = FORMS[mode]
+    options: dict[str, Any] = {} if form.answer_tag == "answer" else {"answer_tag": form.answer_tag}
+    chosen = RewardConfig(name=USUAL[kind], options=options)
+    if not form.tags:
+        return (chosen,)
+    return chosen, RewardConfig(name="format", weight=0.5, options={"tags": list(form.tags)})
 
 
 def generate_answer(

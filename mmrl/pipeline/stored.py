@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from mmrl import __version__, build
 from mmrl.config.schema import Config
 from mmrl.errors import DataError
-from mmrl.pipeline.evaluating import changed_config, file_facts, usual_rewards
+from mmrl.pipeline.evaluating import changed_config, file_facts
+from mmrl.pipeline.models import usual_rewards
 from mmrl.progress import Progress
 from mmrl.types import Dropped, Prompt, Sample
 
@@ -35,17 +36,20 @@ def evaluate_predictions(
     """
     from mmrl.evaluation.benchmarks import catalog
     from mmrl.evaluation.predictions import read_predictions, score_predictions, settings_for
+    from mmrl.evaluation.slices import check_slices
 
     chosen = catalog.rules(rules) if rules is not None else None
     predictions = read_predictions(path)
     facts: dict[str, Any] = {"predictions": str(path.resolve()), "mmrl": __version__}
     seed = options.get("run.seed", 0)
     if chosen is not None:
+        check_slices(slice_by, (prediction.row for prediction in predictions), where=str(path))
         settings = settings_for(predictions, slice_by=(*chosen.slice_by, *slice_by), seed=seed)
         return score_predictions(
             predictions, chosen, settings=settings, facts={**facts, "rules": rules, "source": chosen.source}
         )
     samples = _samples(predictions, data, path)
+    check_slices(slice_by, (sample.metadata for sample in samples), where=data or str(path))
     if data is not None:
         facts |= file_facts(data)
     settings = settings_for(predictions, slice_by=tuple(slice_by), seed=seed)
@@ -60,7 +64,7 @@ def evaluate_predictions(
         mode = config.prompt.mode
     else:
         mode = "think_answer"
-        sets = {sample.task: usual_rewards(sample, mode) for sample in samples}
+        sets = {sample.task: usual_rewards(sample.answer.type, mode) for sample in samples}
         scorer = RewardScorer(reward_uses({t: [u.model_dump(exclude_none=True) for u in s] for t, s in sets.items()}))
     tag = FORMS[mode].answer_tag
     with scorer:

@@ -133,6 +133,37 @@ def test_stored_predictions_by_a_benchmarks_rules(tmp_path: Path, capsys: pytest
     assert "66.7 %" in out
 
 
+def test_a_model_from_elsewhere_is_asked_plainly(
+    run_folder: Path, tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(tiny_folder, tmp_path / "model")
+    given: list[str | Path] = [tmp_path / "model", "--data", run_folder / "test.jsonl", "--no-store", "--limit", "1"]
+    for more, mode in (([], "think_answer"), (["prompt.mode=answer"], "answer")):
+        out = tmp_path / f"{mode}.json"
+        code, _, err = evaluated(capsys, *given, "--samples", "1", "rollout.max_tokens=3", *more, "--out", out)
+        assert code == 0, err
+        assert f"lies in no run folder: it is asked by prompt.mode={mode}" in err
+        assert json.loads(out.read_text())["facts"]["prompt_mode"] == mode
+
+
+def test_figures_are_told_apart_by_a_key_that_is_there(
+    run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    about = {"prediction": "B", "ground_truth": "B", "question_type": "route_planning"}
+    file = lines(tmp_path / "x.jsonl", [{**about, "scene": scene} for scene in ("attic", "attic", "cellar")])
+    given: list[str | Path] = ["--predictions", file, "--rules", "vsi_bench"]
+    code, out, err = evaluated(capsys, *given, "--by", "scene")
+    assert code == 0, err
+    assert "attic" in out
+    assert "cellar" in out
+    code, _, err = evaluated(capsys, *given, "--by", "scnee")
+    assert code == 2
+    assert "unknown key of metadata 'scnee'. Did you mean 'scene'?" in err
+    code, _, err = evaluated(capsys, run_folder / "model", "--data", run_folder / "test.jsonl", "--by", "scene")
+    assert code == 2
+    assert "no sample has metadata to look for 'scene' in" in err
+
+
 def test_stored_predictions_by_rewards_of_a_manifest(
     run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mmrl import build
 from mmrl.config.schema import Config
-from mmrl.pipeline import config_of_model
+from mmrl.pipeline.models import config_of_model, plain_config, run_of
 from mmrl.policy.forms import FORMS
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def open_models(
     Raises ModelError where a model cannot be loaded, ConfigError where engine or device are not to be had.
     """
     run = run_of(models[0].path)
-    config = config_of_model(models[0].path) if run is not None else _plain_config(models[0].path)
+    config = config_of_model(models[0].path) if run is not None else plain_config(models[0].path)
     config = _asked(config, mode, engine_name, device)
     build.check_engine_is_installed(config)
     tag = FORMS[config.prompt.mode].answer_tag
@@ -78,23 +78,3 @@ def _asked(config: Config, mode: str | None, engine: EngineName, device: str) ->
     if mode is not None:
         update["prompt"] = config.prompt.model_copy(update={"mode": mode})
     return config.model_copy(update=update)
-
-
-def run_of(path: str) -> Path | None:
-    """The run folder that a model lies in; None where it lies in none."""
-    for folder in [Path(path).resolve(), *Path(path).resolve().parents][:4]:
-        if (folder / "config.yaml").is_file():
-            return folder
-    return None
-
-
-def _plain_config(path: str) -> Config:
-    """Of a model outside of a run: reasoning and answer, the processor's own limits."""
-    return Config.model_validate(
-        {
-            "run": {"name": "demo"},
-            "model": {"path": path},
-            "data": {"train": "none"},
-            "rewards": {"default": [{"name": "format"}]},
-        }
-    )
