@@ -11,7 +11,7 @@ from mmrl import build
 from mmrl.config.load import load_config
 from mmrl.config.schema import Config, RewardConfig
 from mmrl.errors import ConfigError, DataError, ModelError, unknown_name
-from mmrl.types import Answer, Completion, Media, Sample
+from mmrl.types import Answer, AnswerType, Completion, Media, Sample
 
 if TYPE_CHECKING:
     from mmrl.policy.forms import Mode
@@ -57,7 +57,7 @@ def plain_config(path: str, mode: Mode = "think_answer") -> Config:
     )
 
 
-def usual_rewards(kind: str, mode: Mode) -> tuple[RewardConfig, ...]:
+def usual_rewards(kind: AnswerType, mode: Mode) -> tuple[RewardConfig, ...]:
     """The accuracy reward that suits this type of answer, and the form that is asked for, if one is."""
     from mmrl.policy.forms import FORMS
     from mmrl.rewards.catalog import USUAL
