@@ -31,6 +31,7 @@ MediaType = Literal["image", "video", "frames"]
 AnswerType = Literal["choice", "choices", "number", "text", "math", "box", "boxes", "point", "span", "spans"]
 Space = Literal["pixels", "unit", "norm1000"]
 
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # of options, the first of which is A: there are 26 at most
 CORRECT_AT = 0.5  # a rollout is correct from this accuracy upwards, wherever a yes or no is asked of a graded answer
 
 
@@ -78,6 +79,15 @@ class Sample:
     media: tuple[Media, ...] = ()
     choices: tuple[str, ...] = ()  # option texts; the first is option A
     metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def letters(self) -> str:
+        """Of its options, "ABCD"; empty where no option texts are listed."""
+        return LETTERS[: len(self.choices)]
+
+    def option(self, letter: str) -> str:
+        """The text of one of its options."""
+        return self.choices[LETTERS.index(letter)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,6 @@ from mmrl.curation.preview import answer_text, figures_of
 from mmrl.curation.shards import Row, raw_lines, read_lines, read_rows, shards_of
 from mmrl.curation.visual_tokens import FAMILIES, clip_families, clip_tokens, picture_tokens, sampled_frames
 from mmrl.curation.workers import Failed, run_killable
-from mmrl.data.answers import LETTERS
 from mmrl.data.fields import json_type
 from mmrl.errors import DataError, nearest
 
@@ -88,7 +87,7 @@ def inspect_row(path: str | os.PathLike[str], *, id_: str = "", line: int | None
         right = sample.answer.value if sample.answer.type in ("choice", "choices") else ""
         told += [
             (f"option {letter}", text + ("  ← right" if letter in right else ""))
-            for letter, text in zip(LETTERS, sample.choices, strict=False)
+            for letter, text in zip(sample.letters, sample.choices, strict=True)
         ]
         told.append((f"answer ({sample.answer.type})", answer_text(sample.answer)))
         told += [(f"metadata.{key}", json.dumps(value, ensure_ascii=False)) for key, value in sample.metadata.items()]

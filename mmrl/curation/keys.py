@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mmrl.curation.media_index import file_number, wanted_of
 from mmrl.curation.near_text import normalized, signatures
 from mmrl.curation.scan import Extracted, Scan, mixed, number_of
-from mmrl.types import Answer, Sample
+from mmrl.types import LETTERS, Answer, Sample
 
 Numbers = NDArray[np.uint64]
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
@@ -81,7 +81,7 @@ def _bag(sample: Sample) -> str:
     """Right answer in words, options in any order, and every number of the question: near is not another number."""
     options = [_option(choice) for choice in sample.choices]
     if options and sample.answer.type in ("choice", "choices"):
-        answer = "\2".join(sorted(options[ord(letter) - 65] for letter in sample.answer.value))
+        answer = "\2".join(sorted(options[LETTERS.index(letter)] for letter in sample.answer.value))
     else:
         answer = answer_text(sample.answer)
     return "\0".join((answer, *sorted(options), "\1", *sorted(_NUMBER.findall(sample.question))))

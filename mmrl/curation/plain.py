@@ -10,8 +10,8 @@ from __future__ import annotations
 from math import inf
 from typing import Any
 
-from mmrl.data.answers import ANSWERS, LETTERS
-from mmrl.types import Answer, Media, Sample
+from mmrl.data.answers import ANSWERS
+from mmrl.types import LETTERS, Answer, Media, Sample
 
 _KEYS = frozenset(("id", "task", "question", "media", "choices", "answer", "metadata"))
 _ANSWER_KEYS = frozenset(("type", "value"))

@@ -23,7 +23,7 @@ from mmrl.curation.expression import parse_expression
 from mmrl.curation.filter import TRUE, judge
 from mmrl.curation.scan import Nothing, mixed, scan
 from mmrl.curation.workers import Failed, run_killable
-from mmrl.data.answers import LETTERS, SPACES
+from mmrl.data.answers import SPACES
 from mmrl.data.images import load_image
 from mmrl.data.video_info import ClipTrouble
 from mmrl.errors import ConfigError, DataError, MediaError
@@ -148,7 +148,7 @@ def _article(sample: Sample, figure: str) -> str:
     if sample.choices and sample.answer.type in ("choice", "choices"):
         items = [
             f'<li class="right">{escape(text)} ✓</li>' if letter in sample.answer.value else f"<li>{escape(text)}</li>"
-            for letter, text in zip(LETTERS, sample.choices, strict=False)
+            for letter, text in zip(sample.letters, sample.choices, strict=True)
         ]
         answer = f"<ol>{''.join(items)}</ol>"
         if sample.answer.type == "choices":  # their order may be the answer

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import string
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
@@ -21,7 +20,7 @@ from mmrl.curation.validate import facts_of
 from mmrl.curation.visual_tokens import FAMILIES, clip_families, clip_tokens, picture_tokens, sampled_frames
 from mmrl.curation.workers import available_cores, run_ordered
 from mmrl.progress import Progress, SilentProgress
-from mmrl.types import MediaType, Sample
+from mmrl.types import LETTERS, MediaType, Sample
 
 ANSWERS_KEPT = 2000  # different answers counted by name in a task; further ones count as "other answers"
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
@@ -109,7 +108,7 @@ def manifest_stats(
                     task.advance()
     counts = tally.counts
     right = counts.get("letter", Counter())
-    offered = set(right) | set(string.ascii_uppercase[: int(max(tally.numbers.get("options of choices", {0: 0})))])
+    offered = set(right) | set(LETTERS[: int(max(tally.numbers.get("options of choices", {0: 0})))])
     return Stats(
         path=Path(path),
         rows=found.rows,
@@ -209,7 +208,7 @@ def _told(sample: Sample) -> str | None:
     """The answer as a name whose balance matters; None for coordinates and times."""
     answer = sample.answer
     if answer.type == "choice" and sample.choices:
-        return sample.choices[ord(answer.value) - ord("A")]
+        return sample.option(answer.value)
     if answer.type in ("choice", "text", "math"):
         return str(answer.value)
     if answer.type == "number":

@@ -94,7 +94,7 @@ def environment(sample: Sample) -> Env:
     answer = sample.answer
     right = answer.value
     if answer.type == "choice" and sample.choices:
-        right = sample.choices[ord(answer.value) - ord("A")]
+        right = sample.option(answer.value)
     return {
         "id": sample.id,
         "task": sample.task,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mmrl.curation.looks import joined
 from mmrl.curation.media_index import wanted_of
 from mmrl.curation.scan import mixed, number_of
-from mmrl.types import Sample
+from mmrl.types import LETTERS, Sample
 
 FOLDS = 5
 _FEATURES = 1 << 18
@@ -24,7 +24,7 @@ _FEATURES = 1 << 18
 
 def right_option(sample: Sample) -> int:
     """The place of the right one, from 0."""
-    return ord(sample.answer.value) - ord("A")
+    return LETTERS.index(sample.answer.value)
 
 
 def guess_options(samples: Sequence[Sample], seed: int) -> tuple[NDArray[np.bool_], float]:

@@ -6,15 +6,13 @@ point [x, y] · span [start, end] seconds · spans [[…], …]        box, boxe
 
 from __future__ import annotations
 
-import string
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from mmrl.data.fields import Defects, as_list, as_number, as_object, as_text, check_keys, json_type, one_of
 from mmrl.errors import DataError
-from mmrl.types import Answer, AnswerType, Space
+from mmrl.types import LETTERS, Answer, AnswerType, Space
 
-LETTERS = string.ascii_uppercase
 SPACES: dict[str, float | None] = {"pixels": None, "unit": 1.0, "norm1000": 1000.0}  # the largest coordinate
 
 _NAME = "answer.value"

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from mmrl.data.address import is_web_address
-from mmrl.data.answers import LETTERS, answer_row, examine_answer
+from mmrl.data.answers import answer_row, examine_answer
 from mmrl.data.fields import Defects, as_count, as_list, as_number, as_object, as_text, check_keys, one_of
 from mmrl.errors import DataError
-from mmrl.types import Answer, Media, MediaType, Sample
+from mmrl.types import LETTERS, Answer, Media, MediaType, Sample
 
 KEYS = ("id", "task", "question", "media", "choices", "answer", "metadata")
 MEDIA_KEYS: Mapping[str, tuple[str, ...]] = {

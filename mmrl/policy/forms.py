@@ -74,7 +74,7 @@ def question_text(sample: Sample, mode: Mode) -> str:
     lines = [sample.question]
     if sample.choices:
         lines.append("Options:")
-        lines.extend(f"{letter(i)}. {choice}" for i, choice in enumerate(sample.choices))
+        lines.extend(f"{letter}. {choice}" for letter, choice in zip(sample.letters, sample.choices, strict=True))
     lines.append(FORMS[mode].instruction.format(what=_ASKED[kind], brief=_BRIEF[kind]))
     return "\n".join(lines)
 
@@ -97,7 +97,7 @@ def in_words(sample: Sample, views: Sequence[MediaView] = ()) -> str:
     """
     answer = sample.answer
     if answer.type == "choice":
-        return sample.choices[ord(answer.value) - ord("A")]
+        return sample.option(answer.value)
     if answer.type in ("text", "math"):
         return str(answer.value)
     if answer.type == "choices":
@@ -114,8 +114,3 @@ def in_words(sample: Sample, views: Sequence[MediaView] = ()) -> str:
         f"sample {sample.id!r}: an answer of type {answer.type!r} cannot be written as a target: its sample shows "
         "no picture, and its form depends on the model's coordinates. Give it one, or leave it out."
     )
-
-
-def letter(index: int) -> str:
-    """A, B, … Z of an option."""
-    return chr(ord("A") + index)

@@ -74,14 +74,15 @@ def view_group(pick: Pick) -> GroupView:
     group = pick.group
     sample = group.sample
     completions = tuple(_completion(rollout, _largest_advantage(group)) for rollout in group.rollouts)
-    letters = [chr(ord("A") + position) for position in range(len(sample.choices))]
     right = _gold_letters(sample.answer)
     return GroupView(
         title=pick.title,
         why=pick.why,
         step=group.step,
         sample=sample,
-        options=tuple((letter, text, letter in right) for letter, text in zip(letters, sample.choices, strict=True)),
+        options=tuple(
+            (letter, text, letter in right) for letter, text in zip(sample.letters, sample.choices, strict=True)
+        ),
         gold=gold_text(sample.answer),
         pictures=tuple(pictures_of(sample.media, group.views)),
         completions=completions,

@@ -7,9 +7,9 @@ from typing import Literal
 
 from mmrl.errors import ConfigError, RewardError
 from mmrl.rewards.answer import answer_text, unanswered
-from mmrl.rewards.options import LETTERS, letters_of, named_options
+from mmrl.rewards.options import letters_of, named_options
 from mmrl.rewards.reward import wrong_type
-from mmrl.types import Completion, Sample, Score
+from mmrl.types import LETTERS, Completion, Sample, Score
 
 _RIGHT = Score(value=1.0)
 

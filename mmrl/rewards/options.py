@@ -6,9 +6,8 @@ import re
 import unicodedata
 
 from mmrl.rewards.normalize import folded, plain, plain_choices
-from mmrl.types import Sample
+from mmrl.types import LETTERS, Sample
 
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 WITHOUT_CHOICES = LETTERS[:10]  # the letters that may be meant where a sample lists no option texts
 LONGEST = 2_000  # characters; a longer text is no choice
 
@@ -40,7 +39,7 @@ _ABOUT_AN_OPTION = frozenset(
 
 def letters_of(sample: Sample) -> str:
     """The option letters of a sample."""
-    return LETTERS[: len(sample.choices)] if sample.choices else WITHOUT_CHOICES
+    return sample.letters or WITHOUT_CHOICES
 
 
 def named_options(answer: str, sample: Sample) -> frozenset[str]:

@@ -80,8 +80,7 @@ def altered(sample: Sample, random: np.random.Generator) -> Sample:
     """The sample with a wrong answer in place of the right one. DataError for answers that this is not defined for."""
     answer = sample.answer
     if answer.type == "choice":
-        letters = [chr(ord("A") + place) for place in range(len(sample.choices))]
-        wrong = [letter for letter in letters if letter != answer.value]
+        wrong = [letter for letter in sample.letters if letter != answer.value]
         return replace(sample, answer=Answer(type="choice", value=wrong[int(random.integers(len(wrong)))]))
     if answer.type == "number":
         value = float(answer.value)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from mmrl.data.answers import LETTERS
 from mmrl.errors import RunError
 from mmrl.report.completions import gold_text, segments
 from mmrl.traces.record import TraceGroup, TraceRollout
@@ -145,7 +144,7 @@ def options(sample: Sample) -> list[tuple[str, str, bool]]:
     right: tuple[str, ...] = ()
     if sample.answer.type in ("choice", "choices"):
         right = tuple(map(str, [sample.answer.value] if sample.answer.type == "choice" else sample.answer.value))
-    return [(letter, text, letter in right) for letter, text in zip(LETTERS, sample.choices, strict=False)]
+    return [(letter, text, letter in right) for letter, text in zip(sample.letters, sample.choices, strict=True)]
 
 
 def oddities(row: GroupRow) -> list[str]:

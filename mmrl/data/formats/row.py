@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mmrl.data.answers import LETTERS
+from mmrl.types import LETTERS
 
 ForeignRow = Mapping[str, Any]
 ManifestRow = dict[str, Any]  # as in a manifest, media paths relative to the folder of the media

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from mmrl.data.answers import LETTERS
 from mmrl.data.formats.row import ForeignRow, ManifestRow, Unfit, choice_answer, letters_of, text_of
 from mmrl.data.split import shuffle_key
+from mmrl.types import LETTERS
 
 _WRONG_OPTIONS = 3
 

@@ -20,12 +20,11 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from mmrl.data.answers import LETTERS
 from mmrl.data.builders.worlds.mp4 import mp4, pictures_digest
 from mmrl.data.builders.worlds.shapes import COLOURS, SHAPES, Thing, ground, paint, scatter
 from mmrl.data.builders.worlds.world import DoesNotFit, Slot, WorldOptions, generated, in_one_order
 from mmrl.data.source import Draft, Source
-from mmrl.types import Answer
+from mmrl.types import LETTERS, Answer
 
 if TYPE_CHECKING:
     from PIL.Image import Image

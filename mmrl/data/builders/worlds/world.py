@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mmrl.data.answers import LETTERS
 from mmrl.data.source import Draft, NewFile, Source
 from mmrl.errors import DataError
-from mmrl.types import Answer, Media
+from mmrl.types import LETTERS, Answer, Media
 
 if TYPE_CHECKING:
     from PIL.Image import Image
