@@ -38,14 +38,21 @@ def plan(
         int, typer.Option(help="That completions will have; 0: as many as rollout.max_tokens allows.", min=0)
     ] = 0,
     probe: Annotated[
-        bool, typer.Option("--probe", help="Time real steps here, of the model or of shallow copies.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--probe/--no-probe",
+            help="Time real steps here, of the model or of shallow copies; default: where a processor takes the whole "
+            "model through them in seconds.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Everything as JSON.")] = False,
 ) -> None:
     """Tell the memory and the time of a step, part by part, and which setting to change if it does not fit.
 
     Nothing is loaded: parameters are counted on a model without memory, which needs its config.json at most. Times are
-    operations and bytes over the rates of a GPU's data sheet, or of this processor, on which both are timed.
+    operations and bytes over the rates of a GPU's data sheet, or of this processor, on which both are timed; of a small
+    model on a processor, real steps with random weights.
 
     \b
     Examples:

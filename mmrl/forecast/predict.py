@@ -15,10 +15,10 @@ from mmrl.algorithms.build import build_algorithm
 from mmrl.algorithms.reference import AdapterOff, FrozenReference
 from mmrl.config.load import changed
 from mmrl.config.schema import Config
-from mmrl.errors import ConfigError
+from mmrl.errors import ConfigError, RunError
 from mmrl.forecast.device import Device, gpu, gpu_here, processor
 from mmrl.forecast.memory import Held, Memory, Setting, memory_of
-from mmrl.forecast.probe import STEPS, probe
+from mmrl.forecast.probe import STEPS, probe, samples_file
 from mmrl.forecast.prompts import prompts_of
 from mmrl.forecast.rehearsal import rehearse
 from mmrl.forecast.sizes import Sizes, sizes_of
@@ -51,7 +51,7 @@ class Asked:
     text_tokens: int = 0
     visual_tokens: int = -1  # of a prompt; −1: as the samples or the limits say
     completion_tokens: int = 0
-    probe: bool = False  # time real steps of shallow copies on this machine
+    probe: bool | None = False  # time real steps on this machine; None: where the whole model takes them in seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,15 +119,8 @@ def predict(config: Config, asked: Asked) -> Forecast:
     memory = _memory(config, policy, sizes, step, setting)
     base = CONTEXT + (MEETING if asked.ranks > 1 else 0.0) if device.cuda else _libraries()
     works = work_of(config, sizes, step, setting, device)
-    seconds, basis = seconds_of(works, device), "operations and bytes over the device's rates"
-    operations = sum(work.operations for work in works.values())
-    if asked.probe and not device.cuda and _worth_probing(config, operations):
-        whole = operations < WHOLE_OPERATIONS
-        seconds, base = _probed(config, sizes, step, setting, policy, whole=whole)
-        copies = "the model" if whole else "shallow copies"
-        basis = f"real steps of {copies} with random weights on this machine"
     host = LIBRARIES + (1.5 * GIB if device.cuda else 0.0)
-    return Forecast(
+    forecast = Forecast(
         sizes=sizes,
         step=step,
         setting=setting,
@@ -135,13 +128,14 @@ def predict(config: Config, asked: Asked) -> Forecast:
         memory=memory,
         base=round(base),
         host_base=round(host) if device.cuda else 0,
-        seconds=seconds,
+        seconds=seconds_of(works, device),
         capacity=round(device.memory),
         host_capacity=0 if not device.cuda or asked.gpu else free_memory_bytes(),
-        basis=basis,
+        basis="operations and bytes over the device's rates",
         ahead=config.rollout.ahead > 0,
         notes=prompts.notes,
     )
+    return _timed(config, asked, forecast, policy, operations=sum(work.operations for work in works.values()))
 
 
 def again(config: Config, before: Forecast, asked: Asked) -> Forecast:
@@ -253,16 +247,58 @@ def _setting(config: Config, asked: Asked, device: Device) -> Setting:
     )
 
 
-def _worth_probing(config: Config, operations: float) -> bool:
-    folder = config.model.path is None or (Path(config.model.path) / "preprocessor_config.json").is_file()
-    return folder and operations < PROBE_OPERATIONS and config.backend.type == "torch"
+def _timed(config: Config, asked: Asked, forecast: Forecast, policy: Policy, *, operations: float) -> Forecast:
+    """With the seconds of real steps, where they were asked for and can be taken; else with the reason why not."""
+    if asked.probe is False or (asked.probe is None and forecast.setting.cuda):
+        return forecast
+    whole = operations < WHOLE_OPERATIONS
+    reason = _not_probed(config, asked, forecast, operations)
+    if asked.probe is None and not whole:
+        reason = reason or "that would take longer than seconds; --probe tries shallow copies"
+    if not reason:
+        try:
+            seconds, base = _probed(config, forecast, policy, whole=whole)
+        except RunError as error:
+            if asked.probe:
+                raise
+            reason = str(error)
+        else:
+            copies = "the model" if whole else "shallow copies"
+            basis = f"real steps of {copies} with random weights on this machine"
+            return replace(forecast, seconds=seconds, base=round(base), basis=basis)
+    return replace(forecast, notes=(*forecast.notes, f"No real steps were timed: {reason}."))
 
 
-def _probed(
-    config: Config, sizes: Sizes, step: Step, setting: Setting, policy: Policy, *, whole: bool
-) -> tuple[dict[str, float], float]:
+def _not_probed(config: Config, asked: Asked, forecast: Forecast, operations: float) -> str:
+    """Why no real steps can be taken here; empty: they can."""
+    path = config.model.path
+    for holds, reason in (
+        (forecast.setting.cuda, "they are tried on processors only"),
+        (asked.ranks > 1, "they are those of one rank"),
+        (config.backend.type != "torch", "they are tried with backend.type: torch"),
+        (config.rollout.engine != "transformers", "they are tried with rollout.engine: transformers"),
+        (
+            path is not None and not (Path(path) / "preprocessor_config.json").is_file(),
+            f"{path} holds no preprocessor_config.json",
+        ),
+        (asked.text_tokens > 0, "prompts of --text-tokens are not made up"),
+        (
+            asked.visual_tokens >= 0 and samples_file(config) is not None,
+            "the samples that are here have pictures of their own sizes, not --visual-tokens",
+        ),
+        (operations >= PROBE_OPERATIONS, "a step would take minutes on this processor"),
+        (not forecast.fits, "the run does not fit"),
+    ):
+        if holds:
+            return reason
+    return ""
+
+
+def _probed(config: Config, forecast: Forecast, policy: Policy, *, whole: bool) -> tuple[dict[str, float], float]:
     """(seconds by part, bytes of the process besides tensors): what the first copy held beyond its own forecast."""
+    sizes, step, setting = forecast.sizes, forecast.step, forecast.setting
     mean = round(step.visual / len(step.prompts))
+    config = changed(config, [f"rollout.max_tokens={step.completion}"])
     seconds, peak = probe(config, layers=sizes.layers, blocks=sizes.depth, visual=mean, whole=whole)
     shape = policy.config if whole else _shallow(policy.config, 1, 1)
     dtype = torch.bfloat16 if config.backend.dtype == "bfloat16" else torch.float32

@@ -20,7 +20,7 @@ from mmrl.errors import ConfigError, ModelError
 from mmrl.forecast.device import GPUS, Device, gpu
 from mmrl.forecast.memory import Held, Setting, memory_of
 from mmrl.forecast.predict import Asked, predict
-from mmrl.forecast.probe import Depth, depths, extrapolated
+from mmrl.forecast.probe import PARTS, Depth, depths, extrapolated
 from mmrl.forecast.rehearsal import Rehearsed
 from mmrl.forecast.remedies import remedies
 from mmrl.forecast.sizes import Sizes, sizes_of
@@ -258,3 +258,33 @@ def test_rollouts_ahead_take_the_longer_of_two(tmp_path: Path) -> None:
     seconds = {"prefill": 1.0, "decode": 2.0, "update": 4.0, "rest": 1.0}
     assert replace(ahead, seconds=seconds, ahead=False).total_seconds == 8.0
     assert replace(ahead, seconds=seconds).total_seconds == 5.0
+
+
+@pytest.mark.slow
+def test_a_small_model_takes_real_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without being asked; and where it cannot, or may not, sums stand in their place and it is said why."""
+    config_of(tmp_path, backend={"device": "cpu", "threads": 1})
+
+    def planned(*more: str) -> dict[str, Any]:
+        assert main(["plan", str(tmp_path / "config.yaml"), "--json", *more]) == 0
+        found: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return found
+
+    timed = planned()
+    assert timed["basis"] == "real steps of the model with random weights on this machine"
+    assert tuple(timed["seconds"]) == PARTS
+    assert timed["step_seconds"] == pytest.approx(sum(timed["seconds"].values()))
+    assert min(timed["seconds"][part] for part in ("vision and prefill", "decode", "update", "optimiser")) > 0.0
+    assert timed["notes"] == []
+    summed = planned("--no-probe")
+    assert summed["basis"] == "operations and bytes over the device's rates"
+    assert summed["notes"] == []
+    for more, reason in (
+        (["backend.type=deepspeed"], "backend.type: torch"),
+        (["--text-tokens", "40"], "--text-tokens"),
+        (["--gpus", "2"], "those of one rank"),
+        (["model.tiny.hidden_size=1024", "model.tiny.layers=8"], "--probe tries shallow copies"),
+    ):
+        other = planned(*more)
+        assert other["basis"] == summed["basis"]
+        assert reason in other["notes"][-1]

@@ -4,9 +4,10 @@
     python tools/bench/plan_check.py --cases plain deep --rounds 3
     python tools/bench/plan_check.py --memory-only --rounds 1 --steps 4     on a machine that is busy
 
-Per case, in turns: `mmrl plan`, `mmrl plan --probe`, `mmrl train`. Compared: the most memory of the process, what of it
-is beyond the libraries (the same process before it has a model), and the seconds of a step: the median of all steps of
-all rounds but each round's first. On a machine that does anything else beside, times are not worth comparing.
+Per case, in turns: `mmrl plan --no-probe`, `mmrl plan --probe`, `mmrl train`. Compared: the most memory of the process,
+what of it is beyond the libraries (the same process before it has a model), and the seconds of a step: the median of
+all steps of all rounds but each round's first. On a machine that does anything else beside, times are not worth
+comparing.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ def checked(folder: Path, case: str, options: argparse.Namespace) -> dict[str, A
     peaks: list[float] = []
     seconds: list[float] = []
     for round_ in range(options.rounds):
-        plans.append(json.loads(_mmrl("plan", str(config), "--json", *overrides)))
+        plans.append(json.loads(_mmrl("plan", str(config), "--no-probe", "--json", *overrides)))
         if not options.memory_only:
             probes.append(json.loads(_mmrl("plan", str(config), "--probe", "--json", *overrides)))
         _mmrl("train", str(config), "-q", *overrides, f"run.name=run{round_}")
