@@ -94,7 +94,7 @@ class StoredMachine(Stored):
     gpu: str | None
     system: str
     processes: int  # units at a time
-    seconds: float  # wall time of the replication, over all its processes and resumptions
+    seconds: float  # wall time, over all its processes; of one that was killed, up to the last arm done
     date: str  # when it was finished, UTC
     versions: dict[str, str]
 

@@ -24,7 +24,7 @@ from mmrl.errors import RunError
 from mmrl.progress import Progress, SilentProgress, Task
 
 CLAIM_FILE, RESULTS_FILE = "claim.json", "results.json"
-SECONDS_FILE = "seconds.json"  # wall time of earlier processes
+SECONDS_FILE = "seconds.json"  # wall time, this process's and earlier ones'
 # Changing these leaves what was run as it is: numbers are read out again, statements judged again.
 READ_OUT = ("question", "source", "miniature", "seeds", "measures", "rule", "verdict", "quick")
 
@@ -42,13 +42,19 @@ def replicate(
     build_data(replication, progress)
     units: list[Unit] = [(seed, arm) for seed in range(claim.seeds) for arm in (None, *claim.arms)]
     left = [unit for unit in units if not is_done(replication, *unit)]
-    with _clocked(replication.out), progress.task(claim.name, len(units), done=len(units) - len(left)) as task:
+    done = len(units) - len(left)
+    with _clocked(replication.out) as clock, progress.task(claim.name, len(units), done=done) as task:
+
+        def finished(unit: Unit) -> None:
+            clock()
+            _told(replication, unit, task, progress)
+
         if processes == 1:
             for seed, arm in left:
                 run_unit(replication, seed, arm, SilentProgress())
-                _told(replication, (seed, arm), task, progress)
+                finished((seed, arm))
         else:
-            _in_processes(replication, left, processes, lambda unit: _told(replication, unit, task, progress))
+            _in_processes(replication, left, processes, finished)
     seconds = float(json.loads((replication.out / SECONDS_FILE).read_text()))
     results = collect_results(replication, quick=quick, changes=changes, processes=processes, seconds=seconds)
     write_atomically(replication.out / RESULTS_FILE, results_text(results).encode())
@@ -135,12 +141,19 @@ def _told(replication: Replication, unit: Unit, task: Task, progress: Progress) 
 
 
 @contextmanager
-def _clocked(out: Path) -> Iterator[None]:
-    """Adds this process's wall time to that of earlier ones, killed ones' excepted."""
+def _clocked(out: Path) -> Iterator[Callable[[], None]]:
+    """Adds this process's wall time to that of earlier ones: at the end, and whenever the clock given is called.
+
+    Of a process that was killed, what came after the last call is missing.
+    """
     path = out / SECONDS_FILE
     before = float(json.loads(path.read_text())) if path.is_file() else 0.0
     began = time.perf_counter()
-    try:
-        yield
-    finally:
+
+    def clock() -> None:
         write_atomically(path, json.dumps(before + time.perf_counter() - began).encode())
+
+    try:
+        yield clock
+    finally:
+        clock()

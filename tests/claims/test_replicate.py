@@ -59,10 +59,12 @@ def test_a_claim_runs_stops_goes_on_and_is_judged(tmp_path: Path, monkeypatch: p
         return runner.replicate(claim, out, quick=True, changes={}, processes=processes, progress=SilentProgress())
 
     done: list[tuple[int, str | None]] = []
+    seconds: list[float] = []
     whole = unit.run_unit
 
     def stopped_after_two(replication: Any, seed: int, arm: str | None, progress: Any) -> None:
         if len(done) == 2:
+            seconds.append(json.loads((out / runner.SECONDS_FILE).read_text()))  # what a kill would leave
             raise KeyboardInterrupt
         whole(replication, seed, arm, progress)
         done.append((seed, arm))
@@ -74,10 +76,12 @@ def test_a_claim_runs_stops_goes_on_and_is_judged(tmp_path: Path, monkeypatch: p
     start = out / "seed-0" / "start" / TRAINED
     first = start.stat().st_mtime_ns
     monkeypatch.undo()
+    assert seconds[0] > 0
 
     results = run(2)  # the rest, in processes of their own
     assert start.stat().st_mtime_ns == first  # what was done is not done again
     assert read_results(out / "results.json") == results
+    assert results.machine.seconds > seconds[0]
     assert results.verdict is Verdict.UNDECIDED  # one seed
     assert set(results.arms) == {"base", "symmetric", "higher", "dpo"}
     spent = results.arms["higher"].spent
