@@ -5,7 +5,8 @@
 
 Results lie in docs/claims/results/<claim>.json, a further run of the same claim (another machine, a larger model) in
 <claim>.<label>.json; their plots beside them. A claim without results is shown as not run: no number is ever written
-here that no run gave.
+here that no run gave. Words are those of the claim's file; a result whose settings, measures or rules are not the
+file's is refused without a label.
 """
 
 import argparse
@@ -13,9 +14,12 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
+from mmrl.claims.collect import without_paths
 from mmrl.claims.load import known_claims, load_claim
 from mmrl.claims.results import ClaimResults, read_results
+from mmrl.claims.runner import decides_runs
 from mmrl.claims.schema import Claim
 from mmrl.claims.table import MARKS, machine_line, results_body
 
@@ -51,7 +55,8 @@ one is not (`mmrl/claims/verdict.py`). Ablations are looked at beside, without a
 
 **What a verdict means.** That a tiny model on a small task showed the effect, or did not, under the settings below. A
 claim that is not supported here may hold at its own scale, and one that is supported may not; each section says what
-stands for what. Settings are chosen so that the baseline learns, before arms are compared, and not for a verdict.
+stands for what. Settings are chosen so that the baseline learns (or, where a claim is about ruin, is
+ruined), before arms are compared, and not for a verdict.
 """
 
 
@@ -66,6 +71,7 @@ def page() -> str:
             pieces += [_not_run(claim), ""]
         for (own, label), results in stored.items():
             if own == name:
+                results = results if label else told_as_in_file(results, claim)
                 pieces += [f"### {label}\n"] if label else []
                 pieces += [results_body(results, plot=f"claims/results/{_stem(own, label)}.svg")]
         pieces += [f"Settings: [`configs/claims/{name}.yaml`](../configs/claims/{name}.yaml).\n"]
@@ -109,6 +115,35 @@ def stored_results() -> dict[tuple[str, str], ClaimResults]:
             raise SystemExit(f"{path}: these are results of {results.claim.name}; the file must begin with that name.")
         found[name, label] = results
     return found
+
+
+def told_as_in_file(results: ClaimResults, claim: Claim) -> ClaimResults:
+    """The results with the words of the claim's file, which may have been mended since. All else must be the file's."""
+    file = without_paths(claim)
+    before, now = _decisive(results.claim), _decisive(file)
+    if differing := [key for key in now if before[key] != now[key]]:
+        raise SystemExit(
+            f"{claim.name}: the stored results are of another claim than configs/claims/{claim.name}.yaml "
+            f"({', '.join(differing)} differ). Run it again (or have its runs read out again) and --take it; or store "
+            f"it as --as {claim.name}.LABEL."
+        )
+    arms = {name: arm.model_copy(update={"says": file.arms[name].says}) for name, arm in results.arms.items()}
+    statements = [
+        each.model_copy(update={"says": entry.says})
+        for each, entry in zip(results.statements, file.verdict, strict=True)
+    ]
+    return results.model_copy(update={"claim": file, "arms": arms, "statements": tuple(statements)})
+
+
+def _decisive(claim: Claim) -> dict[str, Any]:
+    """What of a claim its numbers depend on: all but words."""
+    fields: dict[str, Any] = decides_runs(claim)
+    for key in ("measures", "verdict"):
+        entries = claim.model_dump(mode="json")[key]
+        for entry in entries.values() if key == "measures" else entries:
+            entry.pop("says")
+        fields[key] = entries
+    return {**fields, "rule": claim.rule.model_dump(mode="json"), "seeds": claim.seeds}
 
 
 def take(folder: Path, name: str | None) -> None:

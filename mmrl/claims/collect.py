@@ -69,7 +69,7 @@ def collect_results(
             settings=_settings(replication, arm),
         )
     return ClaimResults(
-        claim=_without_paths(claim),
+        claim=without_paths(claim),
         quick=quick,
         changes=changes,
         seeds=tuple(seeds),
@@ -126,7 +126,7 @@ def _settings(replication: Replication, arm: str) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _without_paths(claim: Claim) -> Claim:
+def without_paths(claim: Claim) -> Claim:
     data: dict[str, DataEntry] = {
         name: entry.model_copy(update={"recipe": entry.recipe and Path(entry.recipe).name})
         for name, entry in claim.data.items()

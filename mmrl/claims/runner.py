@@ -98,9 +98,11 @@ def _claim_folder(replication: Replication) -> None:
     if path.is_file():
         before = json.loads(path.read_text())
         differing = [key for key in wanted if wanted[key] != before.get(key)]
-        arms = {name: arm for name, arm in before.get("arms", {}).items() if wanted["arms"].get(name, arm) == arm}
-        if differing == ["arms"] and arms == before["arms"]:  # arms were added or left out, none was changed
+        known: dict[str, Any] = before.get("arms", {})
+        # Arms may be added and left out. What was left out stays known: its runs are still here when it comes back.
+        if differing == ["arms"] and all(wanted["arms"].get(name, arm) == arm for name, arm in known.items()):
             differing = []
+            wanted = {**wanted, "arms": {**known, **wanted["arms"]}}
         if differing:
             raise RunError(
                 f"{out} holds a replication with other settings ({', '.join(differing)} differ). Give another --out, "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from mmrl.claims.results import ClaimResults, StoredInterval, StoredNumbers, StoredSpent, StoredStatement
 from mmrl.claims.schema import MeasureEntry
 from mmrl.claims.verdict import Verdict
@@ -35,6 +37,7 @@ def results_body(results: ClaimResults, *, plot: str | None) -> str:
         "",
         f"{seeds} seed{'s' if seeds != 1 else ''}; {_interval_words(results)}.",
         f"{machine_line(results)}",
+        *([f"Changed on the command line: `{json.dumps(results.changes)}`."] if results.changes else []),
         "",
     ]
     if plot is not None:

@@ -25,7 +25,7 @@ from mmrl.forecast.step import Step
 from mmrl.policy.render import CACHE_BYTES
 
 GIB = 2**30
-BUCKET = 200_000_000  # numbers that DeepSpeed moves at a time
+BUCKET = 200_000_000  # numbers that DeepSpeed moves at a time, at most
 SUMMED = 64 * 2**20  # numbers that plain torch's ranks add up at a time
 PREFETCH = 50_000_000  # numbers of the next layers' weights that are gathered early at stage 3
 SCORES = 3  # tensors of the attention scores that a decoding step makes on a GPU
@@ -172,8 +172,9 @@ def _update(config: Config, sizes: Sizes, setting: Setting, rehearsed: Rehearsed
     if config.backend.type == "deepspeed":
         gradients, buckets = _sharded_gradients(config, sizes, setting)
         found = [part for part in found if part.name != "gradients"]
-        found.append(Held(name="gradients", phase="update", bytes=_up(gradients)))
-        found.append(Held(name="DeepSpeed's buckets", phase="update", bytes=_up(buckets)))
+        phase: Phase = "always" if config.backend.zero_stage == 3 else "update"  # stage 3 has both from the start
+        found.append(Held(name="gradients", phase=phase, bytes=_up(gradients)))
+        found.append(Held(name="DeepSpeed's buckets", phase=phase, bytes=_up(buckets)))
     elif setting.ranks > 1:
         bucket = 2 * 4 * min(SUMMED, sizes.learning)
         found.append(Held(name="gradients on their way to other ranks", phase="update", bytes=bucket))
@@ -181,9 +182,14 @@ def _update(config: Config, sizes: Sizes, setting: Setting, rehearsed: Rehearsed
 
 
 def _sharded_gradients(config: Config, sizes: Sizes, setting: Setting) -> tuple[float, float]:
-    """With DeepSpeed: (gradients of all that learns, buffers they travel in)."""
+    """With DeepSpeed: (gradients of all that learns, buffers they travel in).
+
+    Stage 1 moves the float32 sums, 2 and 3 what a micro-batch gave, in the weights' format; up to stage 2 one buffer
+    is filled on a GPU while the other is on its way.
+    """
     stage, ranks = config.backend.zero_stage, setting.ranks
-    bucket = min(BUCKET, sizes.learning) * sizes.element * (2 if setting.cuda else 1) if stage else 0
+    buffers = 2 if setting.cuda and stage < 3 else 1
+    bucket = min(BUCKET, sizes.learning) * (4 if stage == 1 else sizes.element) * buffers if stage else 0
     if stage >= 2 and config.backend.offload_optimizer != "none" and setting.cuda:
         return 0.0, float(bucket)
     return 4.0 * sizes.learning / (ranks if stage >= 2 else 1), float(bucket)
@@ -199,7 +205,7 @@ def _optimiser(config: Config, sizes: Sizes, setting: Setting, rehearsed: Rehear
     else:  # all parameters at a time
         made = 4.0 * sizes.learning / (setting.ranks if sharded and config.backend.zero_stage else 1)
     return [
-        Held(name="gradients", phase="optimiser", bytes=_up(gradients)),
+        Held(name="gradients", phase="optimiser", bytes=_up(gradients)),  # at stage 3 a copy of them
         Held(name="AdamW's intermediates", phase="optimiser", bytes=_up(made)),
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ import torch
 
 from mmrl.algorithms.build import build_algorithm
 from mmrl.algorithms.reference import AdapterOff, FrozenReference
+from mmrl.backend.deepspeed_backend import import_deepspeed
 from mmrl.config.load import changed
 from mmrl.config.schema import Config
 from mmrl.errors import ConfigError, RunError
@@ -27,6 +29,7 @@ from mmrl.forecast.work import SAMPLED, seconds_of, work_of
 from mmrl.memory import memory_mib
 from mmrl.policy.policy import Policy
 from mmrl.policy.skeleton import architecture, processor_of, skeleton
+from mmrl.rollout.vllm_sampler import import_vllm
 from mmrl.training.disk import free_memory_bytes
 
 GIB = 2**30
@@ -66,7 +69,7 @@ class Forecast:
     base: int  # bytes besides tensors: process and libraries, or CUDA's context
     host_base: int
     seconds: Mapping[str, float]  # of a step, by part; empty: not known
-    capacity: int  # bytes that may be used
+    capacity: int  # bytes that may be used; of the processor's memory a rank's share
     host_capacity: int
     basis: str  # where the seconds are from
     ahead: bool = False  # the coming step's rollouts are sampled, elsewhere, while this one trains
@@ -117,7 +120,7 @@ def predict(config: Config, asked: Asked) -> Forecast:
     )
     setting = _setting(config, asked, device)
     memory = _memory(config, policy, sizes, step, setting)
-    base = CONTEXT + (MEETING if asked.ranks > 1 else 0.0) if device.cuda else _libraries()
+    base, missing = _libraries(config) if not device.cuda else (CONTEXT + (MEETING if asked.ranks > 1 else 0.0), ())
     works = work_of(config, sizes, step, setting, device)
     host = LIBRARIES + (1.5 * GIB if device.cuda else 0.0)
     forecast = Forecast(
@@ -129,11 +132,11 @@ def predict(config: Config, asked: Asked) -> Forecast:
         base=round(base),
         host_base=round(host) if device.cuda else 0,
         seconds=seconds_of(works, device),
-        capacity=round(device.memory),
+        capacity=round(device.memory if device.cuda else device.memory / asked.ranks),
         host_capacity=0 if not device.cuda or asked.gpu else free_memory_bytes(),
         basis="operations and bytes over the device's rates",
         ahead=config.rollout.ahead > 0,
-        notes=prompts.notes,
+        notes=(*prompts.notes, *missing),
     )
     return _timed(config, asked, forecast, policy, operations=sum(work.operations for work in works.values()))
 
@@ -193,13 +196,22 @@ def _kept(memory: Memory, setting: Setting) -> int:
     return round(SLACK[setting.cuda] * moving) + (0 if returned else min(HEAP, moving))
 
 
-def _libraries() -> float:
-    """What a process holds that has loaded all that a run loads: this one, as it is now."""
+def _libraries(config: Config) -> tuple[float, tuple[str, ...]]:
+    """(bytes of a process that has loaded all that a run loads: this one, as it is now; what is not here to load)."""
     import mmrl.traces.indexing
     import mmrl.training.loop
     import mmrl.training.tracking  # noqa: F401
 
-    return memory_mib() * 2**20
+    wanted = {"deepspeed": config.backend.type == "deepspeed", "vllm": config.rollout.engine == "vllm"}
+    missing = []
+    for package in (name for name, needed in wanted.items() if needed):
+        if importlib.util.find_spec(package) is None:
+            missing.append(f"{package} is not installed here: what its code takes of the process is not in it.")
+        elif package == "deepspeed":
+            import_deepspeed("cpu")
+        else:
+            import_vllm()
+    return memory_mib() * 2**20, tuple(missing)
 
 
 def _policy(config: Config, asked: Asked) -> tuple[Any, Policy]:

@@ -239,8 +239,8 @@ def _model(worker: Any) -> Any:
     return worker.model_runner.get_model()
 
 
-def _start(folder: Path, settings: VllmSettings) -> Any:
-    """vLLM's engine, and this process as it was: vLLM seeds every generator and forbids setting threads."""
+def import_vllm() -> tuple[Any, Any]:
+    """vLLM's (EngineArgs, LLMEngine), told what it reads at its start; ConfigError where it is not installed."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
@@ -249,6 +249,12 @@ def _start(folder: Path, settings: VllmSettings) -> Any:
         from vllm.v1.engine.llm_engine import LLMEngine
     except ImportError as error:
         raise ConfigError(f"{INSTALL} ({error})" if error.name != "vllm" else INSTALL) from error
+    return EngineArgs, LLMEngine
+
+
+def _start(folder: Path, settings: VllmSettings) -> Any:
+    """vLLM's engine, and this process as it was: vLLM seeds every generator and forbids setting threads."""
+    EngineArgs, LLMEngine = import_vllm()
     import numpy as np
 
     on_cpu = settings.device == "cpu"

@@ -97,29 +97,51 @@ def test_a_claim_runs_stops_goes_on_and_is_judged(tmp_path: Path, monkeypatch: p
     assert "| `higher`: " in (out / "results.md").read_text()
     assert (out / "results.svg").read_text().startswith("<?xml")
 
+    fewer = {name: arm for name, arm in claim.arms.items() if name != "dpo"}
+    verdict = tuple(entry for entry in claim.verdict if {entry.arm, entry.against} <= set(fewer))
+    runner.replicate(
+        claim.model_copy(update={"arms": fewer, "verdict": verdict}),
+        out,
+        quick=True,
+        changes={},
+        processes=1,
+        progress=SilentProgress(),
+    )
+    changed = {**claim.arms, "dpo": claim.arms["dpo"].model_copy(update={"set": {"train": {"steps": 3}}})}
+    with pytest.raises(RunError, match=r"other settings \(arms differ\)"):  # its runs of before are still there
+        runner.replicate(
+            claim.model_copy(update={"arms": changed}),
+            out,
+            quick=True,
+            changes={},
+            processes=1,
+            progress=SilentProgress(),
+        )
     other = claim.model_copy(update={"base": {**claim.base, "backend": {"threads": 2}}})
     with pytest.raises(RunError, match=r"other settings \(base differ\)"):
         runner.replicate(other, out, quick=True, changes={}, processes=1, progress=SilentProgress())
 
 
 def stored(*, quick: bool = False) -> ClaimResults:
-    """Results as a run would have left them, with one statement."""
+    """Results as a run would have left them, all statements alike."""
     claim = load_claim("clip_higher", check=False)
-    fields = claim.verdict[0].model_dump()
-    statement = StoredStatement(
-        **fields,
-        differences=(0.01,) * 5,
-        interval=StoredInterval(value=0.01, low=0.005, high=0.015),
-        verdict=Verdict.SUPPORTED,
-        reason="the interval excludes 0",
-    )
+    statements = [
+        StoredStatement(
+            **entry.model_dump(),
+            differences=(0.01,) * 5,
+            interval=StoredInterval(value=0.01, low=0.005, high=0.015),
+            verdict=Verdict.SUPPORTED,
+            reason="the interval excludes 0",
+        )
+        for entry in claim.verdict
+    ]
     return ClaimResults(
         claim=claim,
         quick=quick,
         changes={},
         seeds=(0, 1, 2, 3, 4),
         arms={},
-        statements=(statement,),
+        statements=tuple(statements),
         verdict=Verdict.SUPPORTED,
         cold_start=SPENT,
         machine=MACHINE,
@@ -151,6 +173,17 @@ def test_a_claim_without_results_is_not_run_and_one_with_them_shows_them(
     assert "2026-01-02, 1.0 minutes, 1 at a time, on a processor, 2 cores" in page
     (tmp_path / "clip_higher.json").write_text(stored(quick=True).model_dump_json())
     with pytest.raises(SystemExit, match="a quick run decides nothing"):
+        TOOL["page"]()
+
+    reworded = results.claim.model_copy(update={"miniature": "words that were mended since"})
+    (tmp_path / "clip_higher.json").write_text(results.model_copy(update={"claim": reworded}).model_dump_json())
+    assert TOOL["page"]() == page
+    longer = {**results.claim.base, "train": {**results.claim.base["train"], "steps": 400}}
+    other = {"claim": results.claim.model_copy(update={"base": longer}), "changes": {"train": {"steps": 400}}}
+    (tmp_path / "clip_higher.larger.json").write_text(results.model_copy(update=other).model_dump_json())
+    assert 'Changed on the command line: `{"train": {"steps": 400}}`.' in TOOL["page"]()
+    (tmp_path / "clip_higher.json").write_text(results.model_copy(update=other).model_dump_json())
+    with pytest.raises(SystemExit, match=r"another claim than configs/claims/clip_higher\.yaml \(base differ\)"):
         TOOL["page"]()
 
 

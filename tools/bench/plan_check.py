@@ -4,10 +4,10 @@
     python tools/bench/plan_check.py --cases plain deep --rounds 3
     python tools/bench/plan_check.py --memory-only --rounds 1 --steps 4     on a machine that is busy
 
-Per case, in turns: `mmrl plan --no-probe`, `mmrl plan --probe`, `mmrl train`. Compared: the most memory of the process,
-what of it is beyond the libraries (the same process before it has a model), and the seconds of a step: the median of
-all steps of all rounds but each round's first. On a machine that does anything else beside, times are not worth
-comparing.
+Per case, in turns: `mmrl plan --no-probe`, `mmrl plan --probe` (of one rank, without vLLM), `mmrl train`. Compared: the
+most memory of the process (of two ranks, the first's), what of it is beyond the libraries (the same process before it
+has a model), and the seconds of a step: the median of all steps of all rounds but each round's first. On a machine that
+does anything else beside, times are not worth comparing.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -32,18 +33,36 @@ from tools.bench.cell import REWARDS, noise_samples
 from tools.bench.machine import machine
 
 PROMPTS = 8
-# Name → (visual tokens of a prompt, overrides of BASE).
-CASES: dict[str, tuple[int, tuple[str, ...]]] = {
-    "plain": (64, ()),
-    "groups": (64, ("rollout.group_size=16",)),
-    "long": (256, ("rollout.max_tokens=128",)),
-    "pictures": (1024, ("rollout.prompts_per_step=4",)),
-    "deep": (64, ("model.tiny.layers=8", "model.tiny.vision_depth=4", "model.tiny.hidden_size=256")),
-    "checkpointing": (256, ("backend.gradient_checkpointing=true", "rollout.max_tokens=96")),
-    "lora": (64, ("train.lora={rank: 8}",)),
-    "frozen": (256, ("train.freeze=[vision, projector]",)),
-    "small passes": (256, ("train.micro_batch_tokens=1024",)),
-    "bfloat16": (64, ("backend.dtype=bfloat16",)),
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is planned and run."""
+
+    visual: int = 64  # tokens of a prompt
+    overrides: tuple[str, ...] = ()  # of BASE
+    ranks: int = 1
+
+
+# 31 million parameters: enough for what ranks share to be seen beside what comes and goes.
+WIDE = ("model.tiny.layers=8", "model.tiny.vision_depth=4", "model.tiny.hidden_size=512")
+DEEPSPEED = (*WIDE, "backend.type=deepspeed")
+CASES = {
+    "plain": Case(),
+    "groups": Case(overrides=("rollout.group_size=16",)),
+    "long": Case(256, ("rollout.max_tokens=128",)),
+    "pictures": Case(1024, ("rollout.prompts_per_step=4",)),
+    "deep": Case(overrides=("model.tiny.layers=8", "model.tiny.vision_depth=4", "model.tiny.hidden_size=256")),
+    "checkpointing": Case(256, ("backend.gradient_checkpointing=true", "rollout.max_tokens=96")),
+    "lora": Case(overrides=("train.lora={rank: 8}",)),
+    "frozen": Case(256, ("train.freeze=[vision, projector]",)),
+    "small passes": Case(256, ("train.micro_batch_tokens=1024",)),
+    "bfloat16": Case(overrides=("backend.dtype=bfloat16",)),
+    "two ranks": Case(overrides=WIDE, ranks=2),
+    "ZeRO-1": Case(overrides=(*DEEPSPEED, "backend.zero_stage=1"), ranks=2),
+    "ZeRO-2": Case(overrides=(*DEEPSPEED, "backend.zero_stage=2"), ranks=2),
+    "ZeRO-3": Case(overrides=(*DEEPSPEED, "backend.zero_stage=3"), ranks=2),
+    "vllm": Case(overrides=("rollout.engine=vllm", "rollout.vllm.max_model_len=512")),
 }
 BASE: dict[str, Any] = {
     "model": {"tiny": {"family": "qwen2_5_vl"}},
@@ -81,19 +100,21 @@ def parser() -> argparse.ArgumentParser:
 
 def checked(folder: Path, case: str, options: argparse.Namespace) -> dict[str, Any]:
     """Predicted and measured, MiB and seconds."""
-    visual, overrides = CASES[case]
+    asked = CASES[case]
     place = folder / case.replace(" ", "-")
     place.mkdir()
-    config = _config(place, visual, options.steps)
+    config = _config(place, asked.visual, options.steps)
+    planned_for = ("plan", str(config), "--json", "--gpus", str(asked.ranks), *asked.overrides)
+    timed = not options.memory_only and asked.ranks == 1 and "rollout.engine=vllm" not in asked.overrides
     plans: list[dict[str, Any]] = []
     probes: list[dict[str, Any]] = []
     peaks: list[float] = []
     seconds: list[float] = []
     for round_ in range(options.rounds):
-        plans.append(json.loads(_mmrl("plan", str(config), "--no-probe", "--json", *overrides)))
-        if not options.memory_only:
-            probes.append(json.loads(_mmrl("plan", str(config), "--probe", "--json", *overrides)))
-        _mmrl("train", str(config), "-q", *overrides, f"run.name=run{round_}")
+        plans.append(json.loads(_mmrl(*planned_for, "--no-probe")))
+        if timed:
+            probes.append(json.loads(_mmrl(*planned_for, "--probe")))
+        _mmrl("train", str(config), "-q", *asked.overrides, f"run.name=run{round_}", ranks=asked.ranks)
         lines = (place / f"run{round_}" / "metrics.jsonl").read_text().splitlines()
         rows = [json.loads(line) for line in lines]
         peaks.append(max(row["memory/peak_mib"] for row in rows))
@@ -126,11 +147,11 @@ def _config(place: Path, visual: int, steps: int) -> Path:
     return config
 
 
-def _mmrl(*arguments: str) -> str:
+def _mmrl(*arguments: str, ranks: int = 1) -> str:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-m", "mmrl", *arguments], capture_output=True, text=True, env=environment, check=False
-    )
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)) if ranks > 1 else ()
+    command = [sys.executable, *launcher, "-m", "mmrl", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
         raise SystemExit(f"mmrl {' '.join(arguments)} failed:\n{done.stderr[-2000:]}")
     return done.stdout
