@@ -73,7 +73,7 @@ class Sample:
     """
 
     id: str  # unique in its manifest; seeds of rollouts derive from it
-    task: str  # chooses the reward set in the recipe; evaluation reports per task
+    task: str  # chooses the reward set in the config; evaluation reports per task
     question: str  # `<image>` and `<video>` mark where media go; without marks they come first
     answer: Answer
     media: tuple[Media, ...] = ()
@@ -192,7 +192,7 @@ class Rollout:
     policy_logprobs: tuple[float, ...]  # [C] under the untempered, untruncated distribution
     index: int  # 0 … G − 1 in its group
     seed: int  # everything random about it derives from this
-    policy_version: int  # optimiser steps the sampling weights had seen
+    policy_version: int  # RL steps that the sampling weights had been through
     origin: str = "policy"  # who wrote it; any other is a demonstration, and its log-probabilities are NaN
 
     @property
@@ -234,7 +234,7 @@ class RewardResult:
     """One reward's verdict on one rollout. A reward that failed has value 0 and says why in `details["error"]`."""
 
     value: float
-    weight: float  # the recipe's; the total is Σ weight · value
+    weight: float  # the config's; the total is Σ weight · value
     status: RewardStatus = RewardStatus.OK
     details: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
@@ -274,5 +274,5 @@ class Dropped:
 
     sample_id: str
     stage: Literal["media", "rollout", "reward", "filter", "view"]
-    reason: str  # a short slug that can be counted: "truncated image", "all rewards equal"
+    reason: str  # a short slug that can be counted: "truncated image", "all wrong"
     detail: str = ""  # the full sentence

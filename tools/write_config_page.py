@@ -26,7 +26,8 @@ HEAD = """\
 
 A run is one YAML file with the sections below. Only `run.name`, `model`, `data` and `rewards` must be there (`rewards`
 not beside `data.recipe`); a key that is not on this page is an error, which names the nearest. `extends: other.yaml`
-begins with another file's values. On the command line `section.key=value` changes one:
+begins with another file's values (relative to this file; sections are merged, `key: null` takes a
+value away). On the command line `section.key=value` changes one:
 `mmrl train mine.yaml train.steps=200 rollout.group_size=16`.
 
     mmrl config check mine.yaml     says everything that is wrong with it, at once

@@ -14,7 +14,7 @@ HEAD = """\
 
 `metrics.jsonl` holds one JSON object per step, with `step` and the metrics below. A metric that a step did not measure
 is absent; one that came out infinite or not a number is `null`. A name in angle brackets stands for any: a reward of
-the recipe, a task of the data, a stage at which samples are dropped.
+the config, a task of the data, a stage at which samples are dropped.
 
 Two runs of the same config and seed log the same values, the groups `time` and `memory` apart.
 """

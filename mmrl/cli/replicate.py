@@ -17,7 +17,7 @@ def replicate(
     ] = None,
     overrides: Overrides = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Minutes instead of a quarter of an hour; too little for a verdict.")
+        bool, typer.Option("--quick", help="Minutes, not a quarter of an hour and more; too little for a verdict.")
     ] = False,
     seeds: Annotated[int | None, typer.Option(min=1, help="How many; default: the claim's.")] = None,
     out: Annotated[

@@ -80,7 +80,8 @@ def model_card(
     lines += ["## Metrics", "", *_metrics(report, metrics, step, config), "", "## Versions", ""]
     known = {**versions, **report.get("facts", {}).get("versions", {})}
     lines += [f"- {name} {version}" for name, version in sorted(known.items())]
-    lines += ["", "## Use", "", "```sh", 'mmrl generate . "What is shown?" picture.png', "vllm serve .", "```"]
+    asked = 'mmrl generate . --image picture.png --question "What is shown?"'
+    lines += ["", "## Use", "", "```sh", asked, "vllm serve .", "```"]
     if config is not None:
         lines += ["", "## Config", "", "```yaml", (run / "config.yaml").read_text().rstrip(), "```"]
     return "\n".join(lines) + "\n"

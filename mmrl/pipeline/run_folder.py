@@ -15,12 +15,13 @@ from typing import Any
 from mmrl import __version__
 from mmrl.atomic import write_atomically
 from mmrl.config.load import dump_config, load_config
-from mmrl.config.schema import Config
+from mmrl.config.schema import Config, WatchConfig
 from mmrl.errors import RunError
 from mmrl.memory import peak_memory_mib
 from mmrl.ranks import ALONE, Ranks
 
-# What a resumed run may change: how long it is, where it lies, what it keeps, who is told, how ranks share the policy.
+# What a resumed run may change: how long it is, where it lies, what it keeps, who is told and warned of what, how
+# ranks share the policy.
 FREE = (
     ("backend", "silent_after_seconds"),
     ("backend", "hung_after_seconds"),
@@ -34,6 +35,7 @@ FREE = (
     ("train", "checkpoints_beside"),
     ("tracking", "to"),
     ("tracking", "project"),
+    *(("watch", key) for key in WatchConfig.model_fields),
 )
 
 

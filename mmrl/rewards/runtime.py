@@ -33,7 +33,7 @@ Scored = tuple[list[ScoredGroup], list[Dropped]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RewardUse:
-    """A reward as a recipe uses it."""
+    """A reward as a config uses it."""
 
     name: str  # unique in its set; names the reward in traces and metrics
     reward: Reward

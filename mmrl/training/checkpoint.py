@@ -43,7 +43,7 @@ DAMAGED = ".damaged"  # ending of a checkpoint folder that was found to be damag
 class Checkpoint:
     """A checkpoint on disk that was finished once."""
 
-    step: int  # optimiser steps that are done
+    step: int  # RL steps that are done
     folder: Path
 
     @property

@@ -68,7 +68,7 @@ class LoopSettings:
     keep_checkpoints: Keep
     checkpoints_beside: bool  # write them beside the training where that is safe
     evaluate_every: int  # 0: never
-    ahead: int = 0  # versions that the weights that sample may be behind those that train
+    ahead: int = 0  # how many versions the weights that sample may be behind the trained ones
     stop_after_skipped: int = 3  # so many steps in a row whose loss or gradient was not finite end the run
 
 
@@ -94,7 +94,9 @@ class Trainer:
     progress: Progress
     trackers: Sequence[Tracker] = ()  # where metrics go besides metrics.jsonl
     ranks: Ranks = ALONE
-    sampling_within: Callable[[], AbstractContextManager[None]] = nullcontext  # where the engine can use the policy
+    sampling_within: Callable[[], AbstractContextManager[None]] = (
+        nullcontext  # while open the engine may use the policy
+    )
     correction: Correction | None = None  # of what the engine sampled from another policy than the trainer's
     in_flight: InFlight = field(default_factory=InFlight)  # groups of the coming step that are there already
     gate: ParityGate | None = None  # before the first step; None: the engine is the trained policy itself

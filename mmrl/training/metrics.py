@@ -58,7 +58,7 @@ METRICS: dict[str, Metric] = {
     "reward/<name>_mean": Metric(
         unit="the reward's own",
         formula="mean of that reward's unweighted value over the rollouts it was asked about",
-        reading="One curve per reward of the recipe, except rewards named total, accuracy or format: those are above.",
+        reading="One curve per reward of the config, except rewards named total, accuracy or format: those are above.",
     ),
     "reward/<name>_failed": Metric(
         unit="rollouts",

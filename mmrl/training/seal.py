@@ -26,7 +26,7 @@ FORMAT = 1
 class Seal:
     """What a checkpoint says of itself."""
 
-    step: int  # optimiser steps that are done
+    step: int  # RL steps that are done
     ranks: int  # processes that wrote it
     metrics: Mapping[str, float]  # of the last of these steps
     versions: Mapping[str, str]  # of the packages that made it

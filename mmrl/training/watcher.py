@@ -121,7 +121,9 @@ def truncation(rows: Sequence[Row], settings: WatchSettings) -> str | None:
 def engine_mismatch(rows: Sequence[Row], settings: WatchSettings) -> str | None:
     gap = _last("policy/behavior_gap_mean", rows, settings)
     effective = _last("policy/behavior_ess", rows, settings)
-    if (gap is None or gap <= settings.gap) and (effective is None or effective >= settings.effective):
+    far = gap is not None and gap > settings.gap
+    few = effective is not None and effective < settings.effective
+    if not far and not few:
         return None
     apart = "an unknown number of" if gap is None else f"{gap:.3g}"
     return f"engine and trainer are {apart} nats per token apart; effective sample size: {_shown(effective)}"
