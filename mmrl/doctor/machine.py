@@ -6,18 +6,16 @@ import math
 import os
 import platform
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 from mmrl.doctor.finding import Asked, Finding, Verdict
-from mmrl.training.disk import free_memory_bytes
+from mmrl.memory import ROOT, control_groups, free_memory_bytes, memory_limit
 
 GIB = 2**30
 LEAST_MEMORY = 2 * GIB  # free: torch, transformers and the tiny model take one
 GOOD_MEMORY = 8 * GIB
 GOOD_SHARED = GIB
 GOOD_FILES = 1024
-GROUPS = Path("/sys/fs/cgroup")
 
 
 def look(part: str, asked: Asked) -> Finding:
@@ -31,38 +29,18 @@ def look(part: str, asked: Asked) -> Finding:
     }[part](part)
 
 
-def cpu_quota(root: Path = GROUPS) -> float | None:
+def cpu_quota(root: Path = ROOT) -> float | None:
     """Processors that the control groups of this process allow, cgroup v2 or v1; None: as many as there are."""
     found = []
-    for folder in _groups(root, ""):
+    for folder in control_groups("", root):
         quota, _, period = _text(folder / "cpu.max").partition(" ")
         if quota.isdigit() and period.strip().isdigit():
             found.append(int(quota) / int(period))
-    for folder in _groups(root / "cpu", "cpu"):
+    for folder in control_groups("cpu", root):
         quota, period = _text(folder / "cpu.cfs_quota_us"), _text(folder / "cpu.cfs_period_us")
         if quota.isdigit() and period.isdigit():  # "-1": none
             found.append(int(quota) / int(period))
     return min(found) if found else None
-
-
-def memory_limit(root: Path = GROUPS) -> int | None:
-    """Bytes that they allow; None: no limit."""
-    v2 = [_text(folder / "memory.max") for folder in _groups(root, "")]
-    v1 = [_text(folder / "memory.limit_in_bytes") for folder in _groups(root / "memory", "memory")]
-    limits = [int(text) for text in v2 + v1 if text.isdigit() and int(text) < 2**60]  # v1 says "none" by a huge number
-    return min(limits) if limits else None
-
-
-def _groups(root: Path, controller: str) -> Iterator[Path]:
-    """The folders of this process's group and those above it; inside a container they may all be `root`."""
-    yield root
-    for line in _text(Path("/proc/self/cgroup")).splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controller in controllers.split(","):
-            inner = root / path.lstrip("/")
-            while inner != root and root in inner.parents:
-                yield inner
-                inner = inner.parent
 
 
 def _text(path: Path) -> str:
@@ -115,7 +93,7 @@ def _memory(part: str) -> Finding:
         Verdict.WARNING: "enough for tiny models only: `mmrl plan CONFIG` says what a run needs",
         Verdict.FAILED: f"end other programs, or raise the container's limit: {LEAST_MEMORY // GIB} GiB are the least",
     }[verdict]
-    within = f" of {limit / GIB:.1f} GiB that the container allows" if limit is not None else ""
+    within = f" of {limit / GIB:.1f} GiB that the container or job allows" if limit is not None else ""
     return Finding(
         check=part,
         verdict=verdict,

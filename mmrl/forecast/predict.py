@@ -26,11 +26,10 @@ from mmrl.forecast.rehearsal import rehearse
 from mmrl.forecast.sizes import Sizes, sizes_of
 from mmrl.forecast.step import Step, step_of
 from mmrl.forecast.work import SAMPLED, seconds_of, work_of
-from mmrl.memory import memory_mib
+from mmrl.memory import free_memory_bytes, memory_mib
 from mmrl.policy.policy import Policy
 from mmrl.policy.skeleton import architecture, processor_of, skeleton
 from mmrl.rollout.vllm_sampler import import_vllm
-from mmrl.training.disk import free_memory_bytes
 
 GIB = 2**30
 LIBRARIES = 0.9 * GIB  # Python, torch and the libraries beside a GPU; on a processor this process is measured

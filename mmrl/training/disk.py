@@ -1,4 +1,4 @@
-"""Room on the disk and in memory: asked before a checkpoint is written, and what a full disk means to a run."""
+"""Room on the disk: asked before a checkpoint is written, and what a full disk means to a run."""
 
 from __future__ import annotations
 
@@ -54,23 +54,3 @@ def free_bytes(folder: Path) -> int:
     while not folder.exists():
         folder = folder.absolute().parent
     return shutil.disk_usage(folder).free
-
-
-def free_memory_bytes() -> int:
-    """Memory that can be had without swapping: the machine's, or what the process's control group still allows.
-
-    0 where the system does not say (anything but Linux).
-    """
-    try:
-        lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
-        free = int(lines["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return 0
-    try:
-        group = Path("/sys/fs/cgroup")
-        limit = (group / "memory.max").read_text().strip()
-        if limit != "max":
-            free = min(free, int(limit) - int((group / "memory.current").read_text()))
-    except (OSError, ValueError):
-        pass  # no such group, or none with a limit
-    return max(free, 0)

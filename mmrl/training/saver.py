@@ -29,6 +29,7 @@ from mmrl.atomic import flush_folder
 from mmrl.backend.backend import TrainBackend
 from mmrl.curriculum.sampler import PromptSampler
 from mmrl.errors import RunError
+from mmrl.memory import free_memory_bytes
 from mmrl.ranks import ALONE, Ranks
 from mmrl.training.checkpoint import (
     Checkpoint,
@@ -39,7 +40,7 @@ from mmrl.training.checkpoint import (
     policy_state,
     rank_file,
 )
-from mmrl.training.disk import SPARE_BYTES, NoRoom, free_bytes, free_memory_bytes, full_disk, means_full
+from mmrl.training.disk import SPARE_BYTES, NoRoom, free_bytes, full_disk, means_full
 from mmrl.training.in_flight import InFlight
 from mmrl.training.seal import seal_folder
 

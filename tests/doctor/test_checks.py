@@ -20,30 +20,27 @@ ASKED = Asked(device="cpu")
 
 
 class TestMachine:
-    def test_the_narrowest_limit_of_the_control_groups_counts(self, tmp_path: Path) -> None:
+    def test_the_narrowest_quota_of_the_control_groups_counts(self, tmp_path: Path) -> None:
+        inner = tmp_path / "sys/fs/cgroup/job/step"
+        inner.mkdir(parents=True)
+        (tmp_path / "proc/self").mkdir(parents=True)
+        (tmp_path / "proc/self/cgroup").write_text("0::/job/step\n")
         assert machine.cpu_quota(tmp_path) is None
-        assert machine.memory_limit(tmp_path) is None
-        (tmp_path / "cpu.max").write_text("max 100000\n")
-        (tmp_path / "memory.max").write_text("max\n")
+        (inner / "cpu.max").write_text("max 100000\n")
         assert machine.cpu_quota(tmp_path) is None
-        assert machine.memory_limit(tmp_path) is None
-        (tmp_path / "cpu.max").write_text("150000 100000\n")
-        (tmp_path / "memory.max").write_text(f"{3 * 2**30}\n")
+        (inner / "cpu.max").write_text("400000 100000\n")
+        assert machine.cpu_quota(tmp_path) == 4.0
+        (inner.parent / "cpu.max").write_text("150000 100000\n")
         assert machine.cpu_quota(tmp_path) == 1.5
-        assert machine.memory_limit(tmp_path) == 3 * 2**30
 
     def test_old_control_groups_are_read_too(self, tmp_path: Path) -> None:
-        for controller in ("cpu", "memory"):
-            (tmp_path / controller).mkdir()
-        (tmp_path / "cpu/cpu.cfs_quota_us").write_text("-1")
-        (tmp_path / "cpu/cpu.cfs_period_us").write_text("100000")
-        (tmp_path / "memory/memory.limit_in_bytes").write_text("9223372036854771712")
+        top = tmp_path / "sys/fs/cgroup/cpu"
+        top.mkdir(parents=True)
+        (top / "cpu.cfs_quota_us").write_text("-1")
+        (top / "cpu.cfs_period_us").write_text("100000")
         assert machine.cpu_quota(tmp_path) is None
-        assert machine.memory_limit(tmp_path) is None
-        (tmp_path / "cpu/cpu.cfs_quota_us").write_text("400000")
-        (tmp_path / "memory/memory.limit_in_bytes").write_text("1073741824")
+        (top / "cpu.cfs_quota_us").write_text("400000")
         assert machine.cpu_quota(tmp_path) == 4.0
-        assert machine.memory_limit(tmp_path) == 2**30
 
     def test_more_threads_than_cores_are_a_warning(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("OMP_NUM_THREADS", "1")

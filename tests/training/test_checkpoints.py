@@ -16,11 +16,12 @@ import torch
 
 from mmrl import build
 from mmrl.errors import RunError
+from mmrl.memory import free_memory_bytes
 from mmrl.policy.load import load_model
 from mmrl.progress import SilentProgress
 from mmrl.training import saver as saver_module
 from mmrl.training.checkpoint import Checkpoint, checkpoints, generators, newest_sound, restore_generators
-from mmrl.training.disk import NoRoom, free_memory_bytes
+from mmrl.training.disk import NoRoom
 from mmrl.training.interrupt import Terminated
 from mmrl.training.loop import Trainer, train
 from mmrl.training.saver import Keep, superfluous
