@@ -45,6 +45,8 @@ class Family:
     cut: Callable[[Any, Any, int | None, int | None], tuple[Tensor, Grid]]
     # How the chat's text shows an item: one run of visual tokens where the placeholder stands, unless the family says.
     spell: Callable[[ShownItem], Spelling] = spell_whole
+    # Whether a clip is a run of visual tokens for each of its grid times, each between marks; False: one run for all.
+    run_per_time: bool = False
     spoken_size: Callable[[Grid, Any], tuple[float, float]]  # (grid, config) → what it calls the right and lower edge
     vision_parts: Callable[[nn.Module], dict[str, tuple[nn.Module, ...]]]  # part name → modules, for freezing
     # Whether `encode_vision` runs the tower once for every size among the grids; False: once for all.

@@ -67,6 +67,7 @@ QWEN3_5 = Family(
     never_sampled=never_sampled,
     cut=cut,
     spell=spell,
+    run_per_time=True,
     spoken_size=thousandths,
     vision_parts=vision_parts,
     prepare=prepare,

@@ -1,7 +1,7 @@
 """What a sampler outside the trainer's model is asked: a prompt's own token ids and pixels, and one seed per rollout.
 
 Nothing is tokenised, expanded or resized a second time, so there is no second opinion on what the model sees. Where the
-engine computes positions itself, the prompt's own go along with the first prompt of each kind, and are compared.
+engine computes positions itself, the prompt's own go along with the first prompt of each shape, and are compared.
 """
 
 from __future__ import annotations
@@ -36,21 +36,24 @@ class Asked:
 
 
 class Asker:
-    """Makes `Asked` of prompts, with positions for the first prompt of each combination of media kinds."""
+    """Makes `Asked` of prompts, with positions for the first prompt of each combination of media kinds.
+
+    A clip of a single grid time, which engines may take for a picture, is a kind of its own there.
+    """
 
     def __init__(self, family: Family, config: Any, *, run_seed: int) -> None:
         self._family = family
         self._config = config
         self._run_seed = run_seed
-        self._compared: set[tuple[str, ...]] = set()
+        self._compared: set[tuple[tuple[str, bool], ...]] = set()
 
     def ask(self, prompts: Sequence[Prompt], counts: Sequence[int], sampling: Sampling, *, step: int) -> list[Asked]:
         """One per prompt, in order."""
         asked = []
         for prompt, count in zip(prompts, counts, strict=True):
-            kinds = prompt.vision.kinds if prompt.vision is not None else ()
-            fresh = kinds not in self._compared
-            self._compared.add(kinds)
+            shape = _shape(prompt.vision)
+            fresh = shape not in self._compared
+            self._compared.add(shape)
             asked.append(
                 Asked(
                     name=prompt.sample.id,
@@ -65,3 +68,10 @@ class Asker:
                 )
             )
         return asked
+
+
+def _shape(vision: VisionInputs | None) -> tuple[tuple[str, bool], ...]:
+    """Per item, its kind and whether it has one grid time only."""
+    if vision is None:
+        return ()
+    return tuple((kind, times == 1) for kind, (times, _, _) in zip(vision.kinds, vision.grids, strict=True))

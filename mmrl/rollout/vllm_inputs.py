@@ -3,7 +3,8 @@
 Ours go in as they are: token ids, patches, grids, and the runs of visual tokens. vLLM's processor is asked one thing
 only: how the named tensors of a model split into items.
 
-Families: those whose patches and grids vLLM takes under the names of the Qwen processors.
+Families: those whose patches and grids vLLM takes under the names of the Qwen processors. Whether a clip has a run of
+visual tokens per grid time is theirs to say: counting runs does not tell where a clip has one grid time.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 import torch
 
+from mmrl.policy.family import Family
 from mmrl.rollout.asked import Asked
 from mmrl.types import VisionInputs
 
@@ -21,7 +23,7 @@ FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 _NAMES = {"image": ("pixel_values", "image_grid_thw"), "video": ("pixel_values_videos", "video_grid_thw")}
 
 
-def engine_input(asked: Asked, processor: Any) -> Any:
+def engine_input(asked: Asked, family: Family, processor: Any) -> Any:
     """vLLM's `EngineInput`. `processor`: vLLM's multimodal processor of the model."""
     from vllm.inputs import mm_input, tokens_input
 
@@ -29,20 +31,20 @@ def engine_input(asked: Asked, processor: Any) -> Any:
         return tokens_input(list(asked.token_ids))
     hashes: dict[str, list[str]] = {}
     ranges: dict[str, list[Any]] = {}
-    for kind, name, place in zip(asked.vision.kinds, _names(asked.vision), _ranges(asked), strict=True):
+    for kind, name, place in zip(asked.vision.kinds, _names(asked.vision), _ranges(asked, family), strict=True):
         hashes.setdefault(kind, []).append(name)
         ranges.setdefault(kind, []).append(place)
     return mm_input(list(asked.token_ids), _items(asked.vision, processor), hashes, ranges)
 
 
-def media_features(asked: Asked, processor: Any) -> list[Any]:
+def media_features(asked: Asked, family: Family, processor: Any) -> list[Any]:
     """The prompt's items as vLLM's models read them when they compute positions."""
     if asked.vision is None:
         return []
     items = {kind: iter(found) for kind, found in _items(asked.vision, processor).items()}
     return [
         SimpleNamespace(modality=kind, data=next(items[kind]), mm_position=place)
-        for kind, place in zip(asked.vision.kinds, _ranges(asked), strict=True)
+        for kind, place in zip(asked.vision.kinds, _ranges(asked, family), strict=True)
     ]
 
 
@@ -72,24 +74,24 @@ def _names(vision: VisionInputs) -> list[str]:
     ]
 
 
-def _ranges(asked: Asked) -> list[Any]:
-    """Per item, where its visual tokens are. An item of several runs covers what stands between them, masked out, and
-    begins with the mark before its first run: there vLLM looks for its frames.
+def _ranges(asked: Asked, family: Family) -> list[Any]:
+    """Per item, where its visual tokens are. A clip with a run per grid time covers what stands between its runs,
+    masked out, and begins with the mark before the first: there vLLM looks for its frames, also for a single one.
     """
     from vllm.multimodal.inputs import PlaceholderRange
 
     assert asked.vision is not None
     found = []
-    slots = list(asked.media_slots)
-    several = len(slots) != len(asked.vision.kinds)  # a run per frame (Qwen3-VL)
-    for kind, grid in zip(asked.vision.kinds, asked.vision.grids, strict=True):
-        own = [slots.pop(0) for _ in range(grid[0] if kind == "video" and several else 1)]
-        first, stop = own[0][0], own[-1][1]
-        if len(own) == 1 and not (kind == "video" and several):
+    slots = iter(asked.media_slots)
+    for kind, (times, _, _) in zip(asked.vision.kinds, asked.vision.grids, strict=True):
+        if not (kind == "video" and family.run_per_time):
+            first, stop = next(slots)
             found.append(PlaceholderRange(offset=first, length=stop - first))
             continue
-        visual = torch.zeros(stop - first + 1, dtype=torch.bool)
+        own = [next(slots) for _ in range(times)]
+        mark, stop = own[0][0] - 1, own[-1][1]
+        visual = torch.zeros(stop - mark, dtype=torch.bool)
         for begin, end in own:
-            visual[begin - first + 1 : end - first + 1] = True
-        found.append(PlaceholderRange(offset=first - 1, length=stop - first + 1, is_embed=visual))
+            visual[begin - mark : end - mark] = True
+        found.append(PlaceholderRange(offset=mark, length=stop - mark, is_embed=visual))
     return found

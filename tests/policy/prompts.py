@@ -41,6 +41,7 @@ KINDS: dict[str, list[list[Shown]]] = {
     "image": [[Image(2, 2)], [Image(3, 5)]],
     "several images": [[Image(2, 2), Image(2, 3)], [Image(1, 4, 1), Image(2, 2, 2), Image(1, 4, 1)]],
     "video": [[Video(3, 2, 2, 1.5)], [Video(2, 2, 3, 0.5)]],
+    "clip of one time": [[Video(1, 2, 2)], [Video(1, 2, 3), Image(3, 2)]],
     "text": [[], []],
     "mixed": [[Image(2, 2)], [], [Video(4, 1, 2, 2.0), Image(2, 3)], [Image(2, 2)]],
 }
@@ -87,9 +88,9 @@ def prompt_of(id_: str, shown: Sequence[Shown], model: LoadedModel, *, text: int
             generator=torch.Generator().manual_seed(hash((item.seed, *grid)) % 2**31),
         )
         placeholder = config.video_token_id if isinstance(item, Video) else config.image_token_id
-        frames = times if family.name in ("qwen3_vl", "qwen3_5") else 1
+        frames = times if family.run_per_time else 1
         for frame in range(frames):
-            if isinstance(item, Video) and family.name in ("qwen3_vl", "qwen3_5"):
+            if isinstance(item, Video) and family.run_per_time:
                 stamp = f"<{frame * item.seconds:.1f} seconds>"
                 token_ids.extend(model.processor.tokenizer(stamp, add_special_tokens=False).input_ids)
             count = times // frames * item.height * item.width

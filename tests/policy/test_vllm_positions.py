@@ -36,10 +36,11 @@ def vllm_positions(model: LoadedModel, prompt: Prompt) -> tuple[Any, int]:
     assert vision is not None
     features, first = [], 0
     for grid, kind, seconds in zip(vision.grids, vision.kinds, vision.seconds_per_grid, strict=True):
-        runs = grid[0] if kind == "video" and file == "qwen3_vl" else 1
+        framed = kind == "video" and model.policy.family.run_per_time
+        runs = grid[0] if framed else 1
         slots = prompt.media_slots[first : first + runs]
         # Qwen3-VL counts the marks and times between frames as part of a clip, and looks for the frames itself.
-        offset, length = slots[0][0] - (1 if runs > 1 else 0), slots[-1][1] - slots[0][0]
+        offset, length = slots[0][0] - (1 if framed else 0), slots[-1][1] - slots[0][0]
         data: dict[str, Any] = {f"{kind}_grid_thw": SimpleNamespace(data=torch.tensor(grid))}
         if kind == "video" and file == "qwen2_5_vl":  # only its processor hands them on
             data["second_per_grid_ts"] = SimpleNamespace(data=torch.tensor(seconds))
@@ -61,6 +62,7 @@ def vllm_positions(model: LoadedModel, prompt: Prompt) -> tuple[Any, int]:
         [Image(1, 4), Image(3, 1), Image(2, 2)],
         *([Video(9, 1, 2, 2 / rate)] for rate in FRAME_RATES),
         [Image(2, 2), Video(3, 2, 3, 1.0), Video(6, 1, 1, 0.4)],
+        [Video(1, 2, 2), Image(2, 3)],
     ],
     ids=str,
 )

@@ -22,6 +22,7 @@ from mmrl_apps.demo.asking import StreamingEngine
 from mmrl.errors import ConfigError, RunError
 from mmrl.policy.adapters import add_adapters, merged_weights
 from mmrl.policy.load import load_model
+from mmrl.policy.tiny import save_tiny_model
 from mmrl.rollout.engine import Sampling
 from mmrl.rollout.server_client import Client, started_here
 from mmrl.rollout.vllm_engine import VllmEngine, start_sampler
@@ -32,7 +33,7 @@ from mmrl.types import Prompt
 from tests import toy
 from tests.contracts.test_rollout_engines import REAL_VLLM, distance
 from tests.curation.material import choice, row, write
-from tests.policy.prompts import prompts_of
+from tests.policy.prompts import KINDS, Video, prompt_of, prompts_of
 
 SAMPLING = Sampling(group_size=3, max_tokens=8)
 
@@ -207,12 +208,47 @@ class TestInProcess:
         torch.set_num_threads(1)
 
     def test_a_family_vllm_is_not_fed_is_refused(self, tmp_path: Path) -> None:
-        from mmrl.policy.tiny import save_tiny_model
-
         save_tiny_model(tmp_path / "lfm", family="lfm2_vl", seed=0)
         model = load_model(str(tmp_path / "lfm"))
         with pytest.raises(ConfigError, match=r"family lfm2_vl .*Take rollout\.engine: transformers"):
             start_sampler(model.policy, model.processor, toy.vllm_settings())
+
+
+@pytest.fixture(scope="module")
+def qwen3(tmp_path_factory: pytest.TempPathFactory) -> toy.LoadedModel:
+    folder = tmp_path_factory.mktemp("models") / "qwen3"
+    save_tiny_model(folder, family="qwen3_vl", seed=1)
+    return load_model(str(folder))
+
+
+@pytest.fixture(scope="module")
+def qwen3_sampler(qwen3: toy.LoadedModel) -> Iterator[VllmSampler]:
+    sampler = start_sampler(qwen3.policy, qwen3.processor, toy.vllm_settings())
+    sampler.load_weights(qwen3.policy.model.named_parameters(), check=True)
+    yield sampler
+    sampler.close()
+
+
+class TestRunsPerTime:
+    """Qwen3-VL, whose clips are a run of visual tokens for each grid time."""
+
+    pytestmark = REAL_VLLM
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_log_probabilities_are_the_trained_policy_s(
+        self, qwen3_sampler: VllmSampler, qwen3: toy.LoadedModel, kind: str
+    ) -> None:
+        groups = engine_of(qwen3_sampler, qwen3).generate(prompts_of(kind, qwen3), SAMPLING, step=0)
+        assert distance(groups, qwen3) < 1e-4
+
+    def test_a_prompt_whose_places_vllm_does_not_find_is_named(
+        self, qwen3_sampler: VllmSampler, qwen3: toy.LoadedModel
+    ) -> None:
+        clip = prompt_of("clip", [Video(2, 2, 2)], qwen3)
+        mark = qwen3.policy.config.vision_start_token_id
+        unmarked = replace(clip, token_ids=tuple(30 if token == mark else token for token in clip.token_ids))
+        with pytest.raises(RunError, match=r"sample 'clip': vLLM finds no places .*rollout\.engine: transformers"):
+            engine_of(qwen3_sampler, qwen3).generate([unmarked], SAMPLING, step=0)
 
 
 # Seen once in a dozen runs, on a busy machine, before `ranks.leave` waited for gloo's threads: a process says so that
