@@ -73,7 +73,7 @@ class _Bench:
         child: Child | None = None
         for part in check.parts:
             if time.monotonic() >= self._until:
-                finding = _skipped(part, "no time was left for it", MORE_TIME)
+                finding = _skipped(part, "no time was left", MORE_TIME)
             else:
                 try:
                     child = child or self._started(log)
@@ -151,23 +151,27 @@ def _skipped(part: str, why: str, advice: str = "") -> Finding:
 
 
 def _together(found: Sequence[Finding], name: str) -> list[Finding]:
-    """Those that are fine as one row, those not looked at as another, what is left as it is."""
+    """Those that are fine as one row, those that were skipped as one for each reason, what is left as it is."""
     rows = []
-    for verdict, called in ((Verdict.OK, name), (Verdict.SKIPPED, f"{name}, the rest")):
-        alike = [finding for finding in found if finding.verdict is verdict]
-        if alike:
-            said = [f.detail if verdict is Verdict.OK else f.check for f in alike]
-            rows.append(
-                Finding(
-                    check=called,
-                    verdict=verdict,
-                    detail=", ".join(said) if verdict is Verdict.OK else f"no time was left for {', '.join(said)}",
-                    advice=alike[0].advice,
-                    needed=any(finding.needed for finding in alike),
-                    seconds=sum(finding.seconds for finding in alike),
-                )
-            )
+    fine = [finding for finding in found if finding.verdict is Verdict.OK]
+    if fine:
+        rows.append(_row(fine, name, ", ".join(finding.detail for finding in fine)))
+    skipped = [finding for finding in found if finding.verdict is Verdict.SKIPPED]
+    for why in dict.fromkeys(finding.detail for finding in skipped):
+        alike = [finding for finding in skipped if finding.detail == why]
+        rows.append(_row(alike, f"{name}, the rest", f"{why}: {', '.join(finding.check for finding in alike)}"))
     return [*rows, *(finding for finding in found if finding.verdict not in (Verdict.OK, Verdict.SKIPPED))]
+
+
+def _row(alike: Sequence[Finding], name: str, detail: str) -> Finding:
+    return Finding(
+        check=name,
+        verdict=alike[0].verdict,
+        detail=detail,
+        advice=alike[0].advice,
+        needed=any(finding.needed for finding in alike),
+        seconds=sum(finding.seconds for finding in alike),
+    )
 
 
 def _last_words(log: Path) -> str:

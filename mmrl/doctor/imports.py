@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from importlib.util import find_spec
 
+from mmrl.doctor.catalog import BASE
 from mmrl.doctor.finding import Asked, Finding, Verdict
 
 # What has to be touched as well, where importing alone does not load the compiled part.
@@ -19,11 +20,14 @@ def look(part: str, asked: Asked) -> Finding:
     """`part`: "import NAME". Whatever it raises is caught by the caller."""
     name = part.removeprefix("import ")
     if find_spec(name) is None:
+        needed = part in BASE
         return Finding(
             check=part,
-            verdict=Verdict.SKIPPED,
+            verdict=Verdict.FAILED if needed else Verdict.SKIPPED,
             detail="not installed",
-            advice=f"only what needs it does without: see pyproject.toml for which extra brings {name}",
+            advice="every run imports it: pip install -c constraints.txt -e ."
+            if needed
+            else "only what needs it does without: pyproject.toml says which extra brings it",
         )
     loaded = importlib.import_module(name)
     if name in TOUCHED:

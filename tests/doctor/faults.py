@@ -13,10 +13,14 @@ from mmrl.errors import ConfigError
 
 
 def look(part: str, asked: Asked) -> Finding:
-    """fine, crash, exit, hang, raise, refuse; `asked.folder` is where "fine" notes its process."""
+    """fine, lacks, skips, crash, exit, hang, raise, refuse; `asked.folder` is where "fine" notes its process."""
     if part.startswith("fine"):
         (Path(asked.folder) / f"{part}.pid").write_text(str(os.getpid()))
         return Finding(check=part, verdict=Verdict.OK, detail=f"{part} saw {asked.device}", figures={"answer": 42})
+    if part.startswith("lacks"):
+        return Finding(check=part, verdict=Verdict.SKIPPED, detail="not installed", advice="install it")
+    if part == "skips":
+        return Finding(check=part, verdict=Verdict.SKIPPED, detail="not for this system")
     print("printed on stdout by a library")
     if part == "crash":
         print("what the library said last", file=sys.stderr, flush=True)

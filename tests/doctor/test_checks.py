@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from mmrl.data.video_readers import pyav_frames
-from mmrl.doctor import backends, disk, engines, gpus, machine, tiny, versions, video
+from mmrl.doctor import backends, disk, engines, gpus, imports, machine, tiny, versions, video
+from mmrl.doctor.catalog import BASE, OPTIONAL
 from mmrl.doctor.finding import Asked, Verdict
 
 ASKED = Asked(device="cpu")
@@ -78,6 +79,19 @@ class TestVersions:
 
     def test_what_the_tests_run_with_fits(self) -> None:
         assert versions.look("versions", ASKED).verdict is Verdict.OK
+
+
+class TestImports:
+    def test_what_every_run_imports_may_not_be_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(imports, "find_spec", lambda name: None)
+        for part in BASE:
+            found = imports.look(part, ASKED)
+            assert (found.verdict, found.detail) == (Verdict.FAILED, "not installed")
+            assert "pip install" in found.advice
+        assert {imports.look(part, ASKED).verdict for part in OPTIONAL} == {Verdict.SKIPPED}
+
+    def test_what_is_there_is_told_with_its_version(self) -> None:
+        assert imports.look("import numpy", ASKED).detail == f"numpy {np.__version__}"
 
 
 class TestDisk:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mmrl.doctor.catalog import CHECKS
-from mmrl.doctor.examine import Limits, examine
+from mmrl.doctor.examine import MORE_TIME, Limits, examine
 from mmrl.doctor.finding import Asked, Check, Finding, Verdict
 
 RUN = "tests.doctor.faults:look"
@@ -82,6 +82,23 @@ def test_parts_that_are_fine_can_share_a_row(tmp_path: Path) -> None:
     assert found["both"].needed
     assert found["raise"].verdict is Verdict.FAILED
     assert len(found) == 2
+
+
+def test_parts_that_are_skipped_share_a_row_by_their_reason(tmp_path: Path) -> None:
+    """What is missing is not said to have had no time, nor the other way round."""
+    parts = ("lacks 1", "fine 1", "skips", "lacks 2")
+    check = Check(run=RUN, parts=parts, seconds=30.0, needed=("skips",), together="all")
+
+    def rows(seconds: float) -> list[tuple[str, str, str, bool]]:
+        found = examine({"faulty": check}, Asked(folder=str(tmp_path)), limits=Limits(seconds=seconds), logs=tmp_path)
+        return [(f.check, f.detail, f.advice, f.needed) for f in found]
+
+    assert rows(60.0) == [
+        ("all", "fine 1 saw cpu", "", False),
+        ("all, the rest", "not installed: lacks 1, lacks 2", "install it", False),
+        ("all, the rest", "not for this system: skips", "", True),
+    ]
+    assert rows(0.0) == [("all, the rest", f"no time was left: {', '.join(parts)}", MORE_TIME, True)]
 
 
 def test_checks_that_are_needed_are_parts_and_begun_before_slow_ones() -> None:
