@@ -157,6 +157,11 @@ class Ranks:
 ALONE = Ranks()
 
 
+def by_rank(told: Sequence[Sequence[str]]) -> list[str]:
+    """What each rank has to say, in their order; where it is not the first, who says it."""
+    return [text if rank == 0 else f"rank {rank}: {text}" for rank, texts in enumerate(told) for text in texts]
+
+
 def launched() -> bool:
     """Whether a launcher (torchrun, deepspeed) started this process, as one of several or the only one."""
     return {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys()

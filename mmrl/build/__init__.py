@@ -5,6 +5,7 @@
     media.py        what reads pictures and clips
     scoring.py      the reward sets
     engine.py       the rollout engine; sampling, correction, parity gate
+    servers.py      the rollout servers of each rank
     backend.py      the backend of one training stage
     evaluation.py   evaluation
     trainer.py      all of it together, for a training stage

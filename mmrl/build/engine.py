@@ -14,17 +14,21 @@ from mmrl.types import Sample
 
 if TYPE_CHECKING:
     from mmrl.policy.load import LoadedModel
+    from mmrl.ranks import Ranks
     from mmrl.rollout.engine import RolloutEngine, Sampling
     from mmrl.rollout.vllm_sampler import VllmSettings
     from mmrl.training.mismatch import Correction
     from mmrl.training.parity import ParityGate
 
 
-def build_engine(config: Config, model: LoadedModel, *, rests: bool = True) -> RolloutEngine:
+def build_engine(
+    config: Config, model: LoadedModel, *, rests: bool = True, ranks: Ranks | None = None
+) -> RolloutEngine:
     """The engine `rollout.engine` names, sampling from this very model or, vLLM, from a copy of its weights.
 
-    `rests`: it can give the GPU back between uses, which a process that holds several vLLMs must do without. To be
-    closed after use (`close_engine`). Raises ConfigError where vLLM is wanted and not installed.
+    `rests`: it can give the GPU back between uses, which a process that holds several vLLMs must do without. `ranks`:
+    those that each make one; None is alone. To be closed after use (`close_engine`). Raises ConfigError where vLLM is
+    wanted and not installed, or servers do not suffice for the ranks.
     """
     check_engine_is_installed(config)
     from mmrl.policy.adapters import merged_weights
@@ -43,10 +47,14 @@ def build_engine(config: Config, model: LoadedModel, *, rests: bool = True) -> R
         sampler = start_sampler(model.policy, model.processor, settings)
         engine = VllmEngine(model.policy, tokenizer, run_seed=seed, sampler=sampler)
     else:
+        from mmrl.build.servers import own_servers
+        from mmrl.ranks import ALONE
         from mmrl.rollout.server_client import Client, started_here
         from mmrl.rollout.vllm_server_engine import ServerSettings, VllmServerEngine
 
-        servers = config.rollout.servers
+        servers = own_servers(config.rollout.servers, ranks or ALONE)
+        if servers.folder is not None:
+            Path(servers.folder).mkdir(parents=True, exist_ok=True)
         engine = VllmServerEngine(
             model.policy,
             model.processor,
@@ -112,9 +120,9 @@ def close_engine(engine: RolloutEngine) -> None:
 
 
 @contextmanager
-def open_engine(config: Config, model: LoadedModel) -> Iterator[RolloutEngine]:
+def open_engine(config: Config, model: LoadedModel, *, ranks: Ranks | None = None) -> Iterator[RolloutEngine]:
     """`build_engine`, closed at the end."""
-    engine = build_engine(config, model)
+    engine = build_engine(config, model, ranks=ranks)
     try:
         yield engine
     finally:

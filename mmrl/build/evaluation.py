@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mmrl.build.engine import open_engine
@@ -53,7 +53,7 @@ def evaluate_policy(
     ranks: Ranks | None = None,
 ) -> EvaluationResult:
     """A model's evaluation on samples with the config's rewards, by an engine of its own."""
-    with open_engine(config, model) as engine:
+    with open_engine(config, model, ranks=ranks) as engine:
         return evaluate_with(
             config, engine, samples, scorer=scorer, renderer=renderer, sampled=sampled, progress=progress, ranks=ranks
         )
@@ -68,12 +68,16 @@ def evaluate_with(
     renderer: Renderer,
     sampled: bool,
     progress: Progress,
+    tell: Callable[[str], None] | None = None,
     ranks: Ranks | None = None,
     likelihoods: Likelihoods | None = None,
     on_scored: OnScored = lambda groups, dropped: None,
     facts: Mapping[str, Any] | None = None,
 ) -> EvaluationResult:
-    """The evaluation of the weights that an engine samples from. Several ranks share the samples."""
+    """The evaluation of the weights that an engine samples from. Several ranks share the samples.
+
+    `tell`: of what happens to the engine; None: `progress`.
+    """
     from mmrl.evaluation.evaluate import evaluate, tagged_answer
     from mmrl.policy.forms import FORMS
     from mmrl.ranks import ALONE
@@ -92,5 +96,6 @@ def evaluate_with(
         on_scored=on_scored,
         facts=facts,
         progress=progress,
+        tell=tell,
         ranks=ranks or ALONE,
     )

@@ -33,7 +33,17 @@ def set_up_torch(config: Config) -> str:
 
 
 def join_ranks(config: Config) -> Ranks:
-    """Meet the other processes, where a launcher started several."""
-    from mmrl.ranks import join
+    """Meet the other processes, where a launcher started several.
 
-    return join(set_up_torch(config))
+    Raises ConfigError where the config has too little for so many of them.
+    """
+    from mmrl.build.servers import check_servers
+    from mmrl.ranks import join, leave
+
+    ranks = join(set_up_torch(config))
+    try:
+        check_servers(config, ranks)
+    except ConfigError:
+        leave()
+        raise
+    return ranks

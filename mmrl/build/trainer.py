@@ -86,7 +86,7 @@ def build_trainer(
             "rollouts (couplings) are not corrected"
         )
     add_configured_adapters(config, model)
-    engine = build_engine(config, model)
+    engine = build_engine(config, model, ranks=ranks)
     backend = build_backend(
         config,
         model,
@@ -111,6 +111,7 @@ def build_trainer(
                 renderer=renderer,
                 sampled=False,
                 progress=SilentProgress(),
+                tell=progress.note,
                 ranks=ranks,
             )
         return evaluation_metrics(result)

@@ -88,7 +88,7 @@ def difficulty(
         )
         tell(report)
         return
-    with asking(path, first, config=settings, how=how) as (ask, known):
+    with asking(path, first, config=settings, how=how, tell=bar.note) as (ask, known):
         report = measure_difficulty(
             manifest,
             out,

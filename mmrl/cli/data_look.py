@@ -227,7 +227,11 @@ def bias(
             raise DataError(f"{manifest} has no sample with media, so there is nothing to ask without them")
         settings = load_config(config) if config is not None else None
         asker = asking(
-            model_path(model), samples[:8], config=settings, how=Asking(rollouts=1, temperature=0.0, blind=True)
+            model_path(model),
+            samples[:8],
+            config=settings,
+            how=Asking(rollouts=1, temperature=0.0, blind=True),
+            tell=bar.note,
         )
         with asker as (ask, _):
             shortcuts += blind_shortcuts(samples, ask, progress=bar)

@@ -247,6 +247,17 @@ def rollouts_can_be_ahead(rollout: RolloutConfig) -> Iterator[Mistake]:
         yield ("rollout", "ahead"), text
 
 
+def servers_are_told_apart(rollout: RolloutConfig) -> Iterator[Mistake]:
+    urls, gpus = rollout.servers.urls, rollout.servers.gpus
+    twice = [url for url in dict.fromkeys(urls) if urls.count(url) > 1]
+    if twice:
+        yield ("rollout", "servers", "urls"), f"names {', '.join(twice)} more than once; name each once"
+    servers = rollout.servers.start or len(urls)
+    if gpus and len(gpus) < servers:
+        text = f"{len(gpus)} for {servers} servers; name one for each (with start: each of each rank), or none"
+        yield ("rollout", "servers", "gpus"), text
+
+
 CHECKS: tuple[Check, ...] = (
     Check(("run",), output_goes_into_a_folder),
     Check(("model",), pixels_in_order),
@@ -266,6 +277,7 @@ CHECKS: tuple[Check, ...] = (
     Check(("rollout", "train"), rollouts_can_be_shared),
     Check(("rollout", "train"), prompts_split_into_minibatches),
     Check(("rollout",), rollouts_can_be_ahead),
+    Check(("rollout",), servers_are_told_apart),
     Check(("data", "evaluation"), evaluation_has_data),
 )
 

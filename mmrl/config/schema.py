@@ -223,9 +223,15 @@ class VllmConfig(Section):
 class ServersConfig(Section):
     """Servers behind engine vllm_server: `start` so many here, or use those at `urls` (`mmrl serve`)."""
 
-    start: Positive | None = Field(None, description="processes started on this machine, ended with the run")
-    urls: tuple[str, ...] = Field((), description="instead of start: http://host:port of servers that run already")
-    gpus: tuple[int, ...] = Field((), description="numbers of the servers' GPUs, in order; empty: those the run sees")
+    start: Positive | None = Field(None, description="processes started on this machine (by each rank), ended with it")
+    urls: tuple[str, ...] = Field(
+        (), description="instead of start: http://host:port of servers that run already; ranks take them in turn"
+    )
+    gpus: tuple[int, ...] = Field(
+        (),
+        description="numbers of the servers' GPUs, in order; with start those of each of a machine's ranks, one after "
+        "the other; empty: those the run sees",
+    )
     sync: Literal["group", "file"] = Field("group", description="weights over process groups, or through a file")
     folder: str | None = Field(None, description="for that file, readable by every server; default: a temporary one")
     address: str = Field("127.0.0.1", description="of this machine, as the servers see it")

@@ -18,9 +18,9 @@ from mmrl.evaluation.measures import LIKELIHOOD, measured, unanswered
 from mmrl.evaluation.result import EvaluationResult, EvaluationSettings, SampleRow
 from mmrl.evaluation.summary import result_of
 from mmrl.progress import Progress, SilentProgress
-from mmrl.ranks import ALONE, Ranks
+from mmrl.ranks import ALONE, Ranks, by_rank
 from mmrl.rewards.answer import find_answer
-from mmrl.rollout.engine import LosesGroups, RolloutEngine, Sampling
+from mmrl.rollout.engine import LosesGroups, RolloutEngine, Sampling, Tells
 from mmrl.types import Dropped, Prompt, RewardStatus, RolloutGroup, Sample, ScoredGroup
 
 PLACES = ("box", "boxes", "point", "span", "spans")  # answers whose numbers mean something by the media's views only
@@ -57,6 +57,7 @@ def evaluate(
     on_scored: OnScored = lambda groups, dropped: None,
     facts: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
+    tell: Callable[[str], None] | None = None,
     ranks: Ranks = ALONE,
 ) -> EvaluationResult:
     """Accuracy, pass@k, majority@k, measures, format, length, truncation; per task, slice and overall, with intervals.
@@ -65,20 +66,29 @@ def evaluate(
     `likelihoods`: of the answers under a reference model (`likelihood.py`). `prepare` is told the next batch while one
     is under way, so that its media can be decoded meanwhile. `on_scored` hears of the answers' groups, batch by batch.
     `facts` stand in the result as they are. Completions are seeded by sample, never by batch or step, so two models are
-    asked with the same randomness. With several ranks each asks its share, and all are told the whole result.
+    asked with the same randomness. With several ranks each asks its share, and all are told the whole result. The
+    first rank's `tell` hears what happened to the engines; None: `progress`.
     """
     _check_samples(samples)
     asking = _Asking(engine, scorer, settings, answer_of, answer_tag, likelihoods, on_scored)
     rows: list[SampleRow] = []
     mine = ranks.share(samples)
-    with (progress or SilentProgress()).task("evaluating", total=len(mine)) as task:
+    shown = progress or SilentProgress()
+    tell = tell or shown.note
+    unsaid: list[str] = []
+    with shown.task("evaluating", total=len(mine)) as task:
         batches = list(_batches(mine, settings.batch_prompts))
         for batch, following in zip(batches, [*batches[1:], ()], strict=True):
             prompts = render(batch)  # once, for all passes
             prepare(following)
             rows += asking.rows(batch, prompts)
+            for notice in engine.take_notices() if isinstance(engine, Tells) else ():
+                (tell if ranks.first else unsaid.append)(notice)
             task.advance(len(batch), accuracy=round(fmean(row.accuracy for row in rows), 3))
-    told = [iter(part) for part in ranks.gather(rows)]
+    found = ranks.gather((rows, unsaid))
+    for notice in by_rank([own for _, own in found]) if ranks.first else ():
+        tell(notice)
+    told = [iter(part) for part, _ in found]
     return result_of([next(told[place % ranks.count]) for place in range(len(samples))], settings, facts=facts)
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from mmrl.errors import RunError
 from mmrl.evaluation.completion_store import CompletionStore, Json
-from mmrl.rollout.engine import Closes, LosesGroups, RolloutEngine, Sampling
+from mmrl.rollout.engine import Closes, LosesGroups, RolloutEngine, Sampling, Tells
 from mmrl.rollout.seeds import rollout_seed
 from mmrl.types import Completion, Dropped, FinishReason, Prompt, Rollout, RolloutGroup
 
@@ -89,6 +89,9 @@ class StoredEngine:
 
     def take_dropped(self) -> list[Dropped]:
         return self._engine.take_dropped() if isinstance(self._engine, LosesGroups) else []
+
+    def take_notices(self) -> list[str]:
+        return self._engine.take_notices() if isinstance(self._engine, Tells) else []
 
     def close(self) -> None:
         if self._engine is not None and isinstance(self._engine, Closes):

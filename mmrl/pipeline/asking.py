@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,8 +18,8 @@ from mmrl.curation.difficulty import Ask
 from mmrl.curation.lim import learning_impact
 from mmrl.errors import DataError, MmrlError
 from mmrl.pipeline.models import config_of_model
-from mmrl.ranks import Ranks
-from mmrl.rollout.engine import LosesGroups, Sampling
+from mmrl.ranks import ALONE, Ranks, by_rank
+from mmrl.rollout.engine import LosesGroups, Sampling, Tells
 from mmrl.traces.reader import TraceReader
 from mmrl.training.sharing import without_pixels
 from mmrl.types import Dropped, Sample, ScoredGroup
@@ -46,23 +46,28 @@ def asking(
     *,
     config: Config | None,
     how: Asking,
+    tell: Callable[[str], None],
+    ranks: Ranks = ALONE,
 ) -> Iterator[tuple[Ask, Mapping[str, Any]]]:
     """(what asks `model` for completions of each sample and scores them, the settings that decide them).
 
     Prompts, rewards and the engine come from `config`, else from the run the model lies in; rewards are checked on the
-    `first` samples.
+    `first` samples. `tell` hears what happens to the engine. `ranks`: those that each have one.
     """
     found, sampling, settings = settings_of(model, config, how)
     with ExitStack() as opened:
         scorer = opened.enter_context(build.build_scorer(found, list(first)))
         policy = build.load_policy(found, model)
         renderer = build.build_renderer(found, policy)
-        engine = opened.enter_context(build.open_engine(found, policy))
+        engine = opened.enter_context(build.open_engine(found, policy, ranks=ranks))
 
         def ask(samples: Sequence[Sample]) -> tuple[list[ScoredGroup], list[Dropped]]:
             shown = [without_media(sample) for sample in samples] if how.blind else samples
             prompts, unusable = renderer.render(shown)
-            groups, dropped = scorer.score(engine.generate(prompts, sampling, step=0))
+            written = engine.generate(prompts, sampling, step=0)
+            for notice in engine.take_notices() if isinstance(engine, Tells) else ():
+                tell(notice)
+            groups, dropped = scorer.score(written)
             lost = engine.take_dropped() if isinstance(engine, LosesGroups) else []
             return groups, [*unusable, *lost, *dropped]
 
@@ -77,12 +82,32 @@ class _Over:
     failure: MmrlError | None
 
 
-def asked_by_all(ranks: Ranks, ask: Ask, work: Callable[[Ask], T]) -> T:
+@dataclass(slots=True)
+class Notices:
+    """What happens to the engines of all ranks, told where somebody reads it: on the first."""
+
+    ranks: Ranks
+    show: Callable[[str], None]  # on the first rank
+    unsaid: list[str] = field(default_factory=list)  # of any other, since the ranks last met
+
+    def tell(self, text: str) -> None:
+        """Of this rank's engine."""
+        (self.show if self.ranks.first else self.unsaid.append)(text)
+
+    def take(self) -> list[str]:
+        """What the first rank is to be told now."""
+        unsaid, self.unsaid = self.unsaid, []
+        return unsaid
+
+
+def asked_by_all(ranks: Ranks, ask: Ask, work: Callable[[Ask], T], notices: Notices | None = None) -> T:
     """`work`, done by the first rank; what it asks, all ranks share. All call it, and all get what comes of it.
 
     Each rank asks with its own engine, so that those of all ranks are made, used and closed together, which an engine
-    that meets the other ranks' needs. Groups come back in the order of the samples, without pixels.
+    that meets the other ranks' needs. Groups come back in the order of the samples, without pixels. `notices`: what
+    `ask` tells of each rank's engine.
     """
+    heard = notices or Notices(ranks, lambda text: None)
     if not ranks.several:
         return work(ask)
 
@@ -94,13 +119,16 @@ def asked_by_all(ranks: Ranks, ask: Ask, work: Callable[[Ask], T]) -> T:
             groups, dropped = ask(ranks.share(samples))
         except MmrlError as error:
             failure = error
-        told = ranks.gather(([without_pixels(group) for group in groups], list(dropped), failure))
-        if any(failures := [failed for _, _, failed in told if failed is not None]):
+        told = ranks.gather(([without_pixels(group) for group in groups], list(dropped), failure, heard.take()))
+        if ranks.first:
+            for notice in by_rank([own for *_, own in told]):
+                heard.show(notice)
+        if any(failures := [failed for _, _, failed, _ in told if failed is not None]):
             raise failures[0]
         at = {sample.id: place for place, sample in enumerate(samples)}
         return (
-            sorted((group for part, _, _ in told for group in part), key=lambda g: at[g.group.prompt.sample.id]),
-            sorted((drop for _, part, _ in told for drop in part), key=lambda drop: at[drop.sample_id]),
+            sorted((group for part, *_ in told for group in part), key=lambda g: at[g.group.prompt.sample.id]),
+            sorted((drop for _, part, *_ in told for drop in part), key=lambda drop: at[drop.sample_id]),
         )
 
     if ranks.first:

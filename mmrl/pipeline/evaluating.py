@@ -150,7 +150,10 @@ class Asked:
 def asking_model(
     config: Config, model: LoadedModel, *, keep: Kept, progress: Progress, ranks: Ranks = ALONE
 ) -> Iterator[Asked]:
-    """An engine that samples from `model`, from what is kept of it where that is known; closed at the end."""
+    """An engine that samples from `model`, from what is kept of it where that is known; closed at the end.
+
+    `ranks`: those that each ask an engine of their own.
+    """
     from mmrl.evaluation.completion_store import CompletionStore
 
     facts: dict[str, Any] = {
@@ -163,14 +166,14 @@ def asking_model(
     if keep.reference is not None:
         facts["reference"] = keep.reference
     if keep.store is None:
-        with build.open_engine(config, model) as engine:
+        with build.open_engine(config, model, ranks=ranks) as engine:
             yield Asked(engine=engine, likelihoods=_likelihoods(config, model, keep, None), facts=facts)
         return
     from mmrl.policy.digest import weights_digest
 
     digest = weights_digest(model.policy)
     store = CompletionStore(keep.store, model_key=_model_key(config, model, digest))
-    stored = _stored_engine(config, model, store)
+    stored = _stored_engine(config, model, store, ranks)
     try:
         yield Asked(
             engine=stored,
@@ -183,10 +186,10 @@ def asking_model(
             progress.note(f"{stored.found} completions were there already ({keep.store}); {stored.generated} generated")
 
 
-def _stored_engine(config: Config, model: LoadedModel, store: CompletionStore) -> StoredEngine:
+def _stored_engine(config: Config, model: LoadedModel, store: CompletionStore, ranks: Ranks) -> StoredEngine:
     from mmrl.evaluation.stored_engine import StoredEngine
 
-    return StoredEngine(lambda: build.build_engine(config, model), store, run_seed=config.run.seed)
+    return StoredEngine(lambda: build.build_engine(config, model, ranks=ranks), store, run_seed=config.run.seed)
 
 
 def _model_key(config: Config, model: LoadedModel, digest: str) -> str:

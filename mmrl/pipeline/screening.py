@@ -15,7 +15,7 @@ from pathlib import Path
 from mmrl.config.schema import Config
 from mmrl.curation.difficulty import measure_difficulty
 from mmrl.data.manifest import read_manifest
-from mmrl.pipeline.asking import Asking, asked_by_all, asking
+from mmrl.pipeline.asking import Asking, Notices, asked_by_all, asking
 from mmrl.pipeline.run_folder import timed
 from mmrl.progress import Progress
 from mmrl.ranks import ALONE, Ranks
@@ -39,9 +39,10 @@ def screened(
     out = run_dir / "screened" / "train.jsonl"
     if not ranks.first_does(out.exists):
         how = Asking(rollouts=config.screening.rollouts)
+        notices = Notices(ranks, progress.note)
         with (
             timed(run_dir, "screening", ranks),
-            asking(start_model, samples[:8], config=config, how=how) as (ask, settings),
+            asking(start_model, samples[:8], config=config, how=how, tell=notices.tell, ranks=ranks) as (ask, settings),
         ):
             measure = partial(
                 measure_difficulty,
@@ -52,7 +53,7 @@ def screened(
                 keep_completion=True,
                 progress=progress,
             )
-            report = asked_by_all(ranks, ask, lambda shared: measure(ask=shared))
+            report = asked_by_all(ranks, ask, lambda shared: measure(ask=shared), notices)
         counted = ", ".join(f"{count} {name}" for name, count in report.figures["histogram"].items())
         progress.note(f"screening: {counted}; {report.figures['completions_kept']} completions kept")
     return read_manifest(out)

@@ -350,7 +350,7 @@ def _evaluated(
     keep = Kept(store=Path(config.evaluation.store or folder / "completions"), reference=reference)
     with timed(run_dir, f"evaluation_{name}", ranks):
         model: LoadedModel = build.load_policy(config, asked)
-        with asking_model(config, model, keep=keep, progress=progress) as engine:
+        with asking_model(config, model, keep=keep, progress=progress, ranks=ranks) as engine:
             for key in missing:
                 with build.build_scorer(whole, sets[key]) as scorer:
                     result = build.evaluate_with(

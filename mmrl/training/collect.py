@@ -57,7 +57,7 @@ class Collected:
     filtered: list[tuple[ScoredGroup, Dropped]] = field(default_factory=list)  # scored, then refused by a filter
     metrics: dict[str, float] = field(default_factory=dict)
     holders: dict[str, int] = field(default_factory=dict)  # sample id → the rank that has its group's pixels
-    notices: list[str] = field(default_factory=list)  # what happened to the engine meanwhile
+    notices: list[str] = field(default_factory=list)  # what happened to the engines meanwhile
     rollout_seconds: float = 0.0
     reward_seconds: float = 0.0
 
@@ -114,7 +114,7 @@ def collect(
             twins = twin_groups(groups, engine=engine, algorithm=algorithm, sampling=sampling, step=step)
         generated = clock()
         lost = engine.take_dropped() if isinstance(engine, LosesGroups) else []
-        out.notices += engine.take_notices() if isinstance(engine, Tells) else []
+        notices = engine.take_notices() if isinstance(engine, Tells) else []
         if meanwhile is None:
             scored, failed = scorer.score(groups)
         else:
@@ -130,7 +130,8 @@ def collect(
             _merge(metrics, scorer.metrics())
             failed = [*failed, *unscored]
             scored = with_twins(scored, view, compared)
-        everyone = exchange(ranks, [s.id for s in samples], scored, [[*broken, *lost], failed], metrics)
+        everyone = exchange(ranks, [s.id for s in samples], scored, [[*broken, *lost], failed], metrics, notices)
+        out.notices += everyone.notices
         _merge(out.metrics, everyone.metrics)
         out.dropped += everyone.dropped
         out.holders |= everyone.holders

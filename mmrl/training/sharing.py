@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from mmrl.ranks import Ranks
+from mmrl.ranks import Ranks, by_rank
 from mmrl.training.update import shares
 from mmrl.types import Dropped, Prompt, RolloutGroup, ScoredGroup
 
@@ -29,6 +29,7 @@ class Exchanged:
     dropped: list[Dropped]
     metrics: dict[str, float]
     holders: dict[str, int]  # sample id → the rank that has its group's pixels
+    notices: list[str]  # what happened to the engines; of another than the first rank's it says so
 
 
 def exchange(
@@ -37,26 +38,29 @@ def exchange(
     scored: Sequence[ScoredGroup],
     dropped: Sequence[Sequence[Dropped]],
     metrics: Mapping[str, float],
+    notices: Sequence[str] = (),
 ) -> Exchanged:
     """Put together what each rank has of a round.
 
     `order`: the ids of all samples asked. `dropped`: in lists that follow each other, each in the order of samples.
+    `notices`: what happened to this rank's engine.
     """
     if not ranks.several:
         mine = {group.group.prompt.sample.id: 0 for group in scored}
         flat = [drop for part in dropped for drop in part]
-        return Exchanged(scored=list(scored), dropped=flat, metrics=dict(metrics), holders=mine)
-    told = ranks.gather(([without_pixels(group) for group in scored], [list(part) for part in dropped], dict(metrics)))
+        return Exchanged(scored=list(scored), dropped=flat, metrics=dict(metrics), holders=mine, notices=list(notices))
+    blind = [without_pixels(group) for group in scored]
+    told = ranks.gather((blind, [list(part) for part in dropped], dict(metrics), list(notices)))
     at = {sample: position for position, sample in enumerate(order)}
-    holders = {group.group.prompt.sample.id: rank for rank, (groups, _, _) in enumerate(told) for group in groups}
+    holders = {group.group.prompt.sample.id: rank for rank, (groups, *_) in enumerate(told) for group in groups}
     own = {group.group.prompt.sample.id: group for group in scored}
-    groups = [own.get(group.group.prompt.sample.id, group) for part, _, _ in told for group in part]
+    groups = [own.get(group.group.prompt.sample.id, group) for part, *_ in told for group in part]
     drops = [
-        sorted((drop for _, lists, _ in told for drop in lists[number]), key=lambda drop: at[drop.sample_id])
+        sorted((drop for _, lists, *_ in told for drop in lists[number]), key=lambda drop: at[drop.sample_id])
         for number in range(len(dropped))
     ]
     merged: dict[str, float] = {}
-    for _, _, figures in told:
+    for _, _, figures, _ in told:
         for name, value in figures.items():
             counts = name.endswith(("_failed", "_timeouts", "/servers"))
             merged[name] = merged.get(name, 0.0) + value if counts else max(merged.get(name, value), value)
@@ -65,6 +69,7 @@ def exchange(
         dropped=[drop for part in drops for drop in part],
         metrics=merged,
         holders=holders,
+        notices=by_rank([said for *_, said in told]),
     )
 
 

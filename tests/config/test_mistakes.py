@@ -109,6 +109,9 @@ def test_names_in_catalogues_are_checked_with_a_guess(tmp_path: Path):
         (f"run.folder={__file__}/runs", "test_mistakes.py is a file; name a folder"),
         ("extends=other.yaml", "'extends' stands at the top of a config file only"),
         ("train.betas=[0.9]", "the list is too short"),
+        ("rollout.servers={urls: ['http://a:1', 'http://b:1', 'http://a:1']}", "names http://a:1 more than once"),
+        ("rollout.servers={start: 2, gpus: [1]}", "rollout.servers.gpus: 1 for 2 servers"),
+        ("rollout.servers={urls: ['http://a:1', 'http://b:1'], gpus: [1]}", "rollout.servers.gpus: 1 for 2 servers"),
     ],
 )
 def test_what_does_not_fit_together_is_refused(tmp_path: Path, override: str, expected: str):

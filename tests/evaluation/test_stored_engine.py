@@ -12,6 +12,7 @@ from mmrl.evaluation.completion_store import CompletionStore
 from mmrl.evaluation.evaluate import evaluate
 from mmrl.evaluation.result import EvaluationResult, EvaluationSettings
 from mmrl.evaluation.stored_engine import StoredEngine
+from mmrl.progress import SilentProgress
 from mmrl.rollout.engine import Sampling
 from mmrl.rollout.scripted_engine import ScriptedEngine
 from mmrl.types import Dropped, Prompt, RolloutGroup, Sample
@@ -50,6 +51,21 @@ class Counting(ScriptedEngine):
         groups = super().generate(prompts, sampling, step=step, sizes=sizes)
         self.written += sum(len(group.rollouts) for group in groups)
         return groups
+
+
+class Losing(Counting):
+    """Behind it is a server that is lost at every call."""
+
+    def take_notices(self) -> list[str]:
+        return ["a rollout server is left out"]
+
+
+class Noting(SilentProgress):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
 
 def run(
@@ -143,3 +159,13 @@ def test_the_engine_is_not_started_where_everything_is_known(tmp_path: Path) -> 
     evaluate(SAMPLES, render=render, engine=engine, scorer=ChoiceScorer(), settings=SETTINGS)
     assert (engine.generated, engine.found) == (0, 25)
     engine.close()
+
+
+def test_what_happens_to_the_engine_is_told_batch_by_batch(tmp_path: Path) -> None:
+    progress = Noting()
+    engine = StoredEngine(Losing, CompletionStore(tmp_path, model_key="a" * 64), run_seed=0)
+    assert engine.take_notices() == []  # nothing has been asked
+    evaluate(SAMPLES, render=render, engine=engine, scorer=ChoiceScorer(), settings=SETTINGS, progress=progress)
+    assert progress.notes == ["a rollout server is left out"] * 3
+    evaluate(SAMPLES, render=render, engine=Losing(), scorer=ChoiceScorer(), settings=SETTINGS, tell=progress.note)
+    assert len(progress.notes) == 6

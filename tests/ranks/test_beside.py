@@ -16,7 +16,7 @@ import torch
 
 from mmrl import build
 from mmrl.errors import RunError
-from mmrl.pipeline.asking import asked_by_all
+from mmrl.pipeline.asking import Notices, asked_by_all
 from mmrl.policy.load import load_model
 from mmrl.progress import SilentProgress
 from mmrl.ranks import Ranks, join, leave
@@ -168,6 +168,71 @@ def ask_together(ranks: Ranks, folder: Path) -> None:
 
 def test_what_is_asked_is_shared_and_failures_are_everybody_s(tmp_path: Path) -> None:
     on_both(ask_together, tmp_path)
+
+
+# ── what happens to engines ──
+
+
+class Losing(OwnWeights):
+    """An engine that loses a server at its first call."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.news = ["a server is left out"]
+
+    def take_notices(self) -> list[str]:
+        news, self.news = self.news, []
+        return news
+
+
+class Heard(SilentProgress):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def tell_of_all(ranks: Ranks, folder: Path) -> None:
+    """The first rank hears of all engines: in training, in evaluation and where samples are asked about."""
+    heard = Heard()
+    made = trainer_of("news", ranks, folder)
+    settings = replace(made.settings, ahead=0, steps=1)
+    train(replace(made, engine=Losing(folder / "model"), progress=heard, settings=settings))
+    told = ["step 0: a server is left out", "step 0: rank 1: a server is left out"]
+    assert [note for note in heard.notes if "left out" in note] == told
+
+    samples = [toy.choice_sample(f"s{i}") for i in range(4)]
+    heard = Heard()
+    build.evaluate_with(
+        config(folder, folder / "model"),
+        Losing(folder / "model"),
+        samples,
+        scorer=build.build_scorer(config(folder, folder / "model"), samples),
+        renderer=build.build_renderer(config(folder, folder / "model"), load_model(str(folder / "model"))),
+        sampled=False,
+        progress=SilentProgress(),
+        tell=heard.note,
+        ranks=ranks,
+    )
+    everybody = ["a server is left out", "rank 1: a server is left out"]
+    assert heard.notes == (everybody if ranks.first else [])
+
+    heard = Heard()
+    notices = Notices(ranks, heard.note)
+
+    def ask(given: Sequence[Sample]) -> tuple[list[ScoredGroup], list[Dropped]]:
+        notices.tell("a server is left out")
+        return [], []
+
+    asked_by_all(ranks, ask, lambda shared: shared(samples), notices)
+    assert heard.notes == (everybody if ranks.first else [])
+
+
+def test_the_first_rank_tells_what_happens_to_the_engines_of_all(tmp_path: Path, tiny_folder: Path) -> None:
+    (tmp_path / "model").symlink_to(tiny_folder)
+    toy.noise_pictures(tmp_path)
+    on_both(tell_of_all, tmp_path)
 
 
 # ── a group of its own ──

@@ -38,7 +38,7 @@ def main() -> None:
     engine = own_work(model, ranks)
     spread_policy(model, engine, servers[ranks.rank], ranks)
     engine.close()
-    screening(model_folder, folder, servers[ranks.rank], ranks)
+    screening(model_folder, folder, servers, ranks)
     met = torch.ones(1)
     distributed.all_reduce(met)
     assert met.item() == 2
@@ -102,8 +102,8 @@ def spread_policy(model: LoadedModel, engine: VllmEngine, address: str, ranks: R
     server.close()
 
 
-def screening(model_folder: str, folder: Path, address: str, ranks: Ranks) -> None:
-    """Each rank its share of the samples, with a server of its own."""
+def screening(model_folder: str, folder: Path, addresses: list[str], ranks: Ranks) -> None:
+    """Each rank its share of the samples, with the server that falls to it."""
     config = Config.model_validate(
         {
             "run": {"name": "run", "folder": str(folder), "seed": 3},
@@ -115,7 +115,7 @@ def screening(model_folder: str, folder: Path, address: str, ranks: Ranks) -> No
                 "prompts_per_step": 4,
                 "max_tokens": 8,
                 "engine": "vllm_server",
-                "servers": {"urls": [address]},
+                "servers": {"urls": addresses},
                 # As `toy.vllm_settings`, so that the server goes on with the vLLM it has.
                 "vllm": {"max_model_len": 2048, "cache_gib": 0.25},
             },

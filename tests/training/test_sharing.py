@@ -66,10 +66,11 @@ def test_others_are_told_everything_but_pixels() -> None:
 def test_a_single_process_keeps_what_it_has() -> None:
     groups = [pictured("b"), pictured("a")]
     drop = Dropped(sample_id="c", stage="media", reason="gone")
-    found = exchange(ALONE, ["a", "b", "c"], groups, [[drop], []], {"reward/x_failed": 1.0})
+    found = exchange(ALONE, ["a", "b", "c"], groups, [[drop], []], {"reward/x_failed": 1.0}, ["a server is left out"])
     assert found.scored == groups
     assert found.dropped == [drop]
     assert found.metrics == {"reward/x_failed": 1.0}
+    assert found.notices == ["a server is left out"]
     placed, own = place(ALONE, groups, found.holders, minibatches=2)
     assert placed == groups
     assert own == [True, True]
