@@ -78,11 +78,11 @@ def evaluate_with(
 
     `tell`: of what happens to the engine; None: `progress`.
     """
-    from mmrl.evaluation.evaluate import evaluate, tagged_answer
+    """The evaluation of the weights that an engine samples from. Several ranks share the samples."""
+    from mmrl.evaluation.evaluate import evaluate
     from mmrl.policy.forms import FORMS
     from mmrl.ranks import ALONE
 
-    tag = FORMS[config.prompt.mode].answer_tag
     return evaluate(
         samples[: config.evaluation.limit],
         render=renderer.render,
@@ -90,8 +90,7 @@ def evaluate_with(
         engine=engine,
         scorer=scorer,
         settings=evaluation_settings(config, sampled=sampled),
-        answer_of=lambda text: tagged_answer(text, tag),
-        answer_tag=tag,
+        answer_tag=FORMS[config.prompt.mode].answer_tag,
         likelihoods=likelihoods,
         on_scored=on_scored,
         facts=facts,

@@ -175,6 +175,7 @@ def evaluate(
       mmrl eval --predictions answers.jsonl --rules vsi_bench
     """
     from mmrl.cli.console import progress
+    from mmrl.cli.eval_stored import scored
     from mmrl.config.load import load_config
     from mmrl.evaluation.printed import as_markdown, as_text
 
@@ -184,8 +185,9 @@ def evaluate(
     _check_paths(out, markdown)
     told_to = progress(quiet=quiet)
     loaded = load_config(config) if config is not None else None
+    given = _given(overrides or [])
     options = {
-        **_given(overrides or []),
+        **given,
         **_config_changes(
             limit=limit,
             engine=engine,
@@ -201,9 +203,38 @@ def evaluate(
             by=by,
         ),
     }
+    used = None
     if predictions is not None:
-        told = _stored(predictions, against, rules, data, loaded, options, by or [], told_to)
-        used = None
+        told = scored(
+            predictions,
+            against,
+            rules=rules,
+            data=data,
+            config=loaded,
+            overrides=given,
+            limit=limit,
+            seed=seed,
+            ks=ks or [],
+            by=by or [],
+            nothing={
+                "MODEL": model,
+                "--forgetting": forgetting,
+                "--engine": engine,
+                "--decoding": decoding,
+                "--samples": samples,
+                "--seeds": seeds,
+                "--temperature": temperature,
+                "--top-p": top_p,
+                "--top-k": top_k,
+                "--max-tokens": max_tokens,
+                "--likelihood": likelihood,
+                "--into": into,
+                "--name": name,
+                "--store": store,
+                "--no-store": no_store or None,
+            },
+            progress=told_to,
+        )
     else:
         if model is None or data is None:
             what = "MODEL and --data" if model is None and data is None else "MODEL" if model is None else "--data"
@@ -228,7 +259,7 @@ def evaluate(
         _write(out, json.dumps(_found(told), indent=1, ensure_ascii=False))
     if markdown is not None:
         _write(markdown, as_markdown(told))
-    if into is not None:
+    if into is not None and used is not None:
         from mmrl.cli.eval_into import save
 
         save(into, name, told, used, against=against, tell=told_to.note)
@@ -280,35 +311,6 @@ def _names(manifests: Sequence[Path]) -> dict[str, str]:
             raise typer.BadParameter(f"two manifests are called {name}; rename one", param_hint="--forgetting")
         found[name] = str(path)
     return found
-
-
-def _stored(
-    path: Path,
-    against: str | None,
-    rules: str | None,
-    data: Path | None,
-    config: Config | None,
-    options: dict[str, Any],
-    by: Sequence[str],
-    progress: Any,
-) -> Told:
-    from mmrl.evaluation.printed import Told
-    from mmrl.pipeline.stored import evaluate_predictions
-
-    def scored(file: Path) -> Any:
-        return evaluate_predictions(
-            file,
-            rules=rules,
-            data=str(data) if data is not None else None,
-            config=config,
-            options=options,
-            slice_by=by,
-            progress=progress,
-        )
-
-    if against is not None and not Path(against).is_file():
-        raise typer.BadParameter(f"{against} is no file of predictions", param_hint="--against")
-    return Told(after=scored(path), before=scored(Path(against)) if against is not None else None)
 
 
 def _found(told: Told) -> dict[str, Any]:

@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 if TYPE_CHECKING:
     from mmrl.evaluation.printed import Told
 
@@ -16,7 +14,7 @@ def save(
     folder: Path,
     name: str | None,
     told: Told,
-    used: tuple[Any, Sequence[Any]] | None,
+    used: tuple[Any, Sequence[Any]],
     *,
     against: str | None,
     tell: Callable[[str], None],
@@ -24,8 +22,6 @@ def save(
     """Both sides and untrained tasks, each as an evaluation of its own. `used`: the config and the completions."""
     from mmrl.pipeline.evaluating import check_name, save_for_inspector
 
-    if used is None:
-        raise typer.BadParameter("stored predictions have no config and no media to show", param_hint="--into")
     config, traces = used
     own = check_name(name or _named(str(told.after.facts["model"])))
     results = {own: told.after}

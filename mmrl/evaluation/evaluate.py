@@ -10,23 +10,27 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import fsum
 from statistics import fmean
 from typing import Any, Protocol
 
 from mmrl.errors import DataError
-from mmrl.evaluation.measures import LIKELIHOOD, measured, unanswered
+from mmrl.evaluation.measures import LIKELIHOOD, MEASURES, measured, unanswered
 from mmrl.evaluation.result import EvaluationResult, EvaluationSettings, SampleRow
 from mmrl.evaluation.summary import result_of
+from mmrl.evaluation.votes import vote_of
 from mmrl.progress import Progress, SilentProgress
 from mmrl.ranks import ALONE, Ranks, by_rank
-from mmrl.rewards.answer import find_answer
+from mmrl.ranks import ALONE, Ranks
+from mmrl.rollout.engine import LosesGroups, RolloutEngine, Sampling
 from mmrl.rollout.engine import LosesGroups, RolloutEngine, Sampling, Tells
 from mmrl.types import Dropped, Prompt, RewardStatus, RolloutGroup, Sample, ScoredGroup
 
 PLACES = ("box", "boxes", "point", "span", "spans")  # answers whose numbers mean something by the media's views only
 
+ORDERING = "ordering"  # the reward to which the order of options is the answer
+
 Render = Callable[[Sequence[Sample]], tuple[list[Prompt], list[Dropped]]]
-AnswerOf = Callable[[str], str | None]  # completion text → the answer it votes for; None: it has no vote
 Likelihoods = Callable[[Sequence[RolloutGroup]], Sequence[Sequence[float | None]]]  # per rollout; None: no answer found
 OnScored = Callable[[Sequence[ScoredGroup], Sequence[Dropped]], None]
 
@@ -37,12 +41,6 @@ class Scorer(Protocol):
     def score(self, groups: Sequence[RolloutGroup]) -> tuple[list[ScoredGroup], list[Dropped]]: ...
 
 
-def tagged_answer(text: str, tag: str = "answer") -> str | None:
-    """The content of the completion's answer block, in lower case and with single spaces."""
-    answer = find_answer(text, tag).valid
-    return " ".join(answer.lower().split()) or None if answer else None
-
-
 def evaluate(
     samples: Sequence[Sample],
     *,
@@ -50,7 +48,6 @@ def evaluate(
     engine: RolloutEngine,
     scorer: Scorer,
     settings: EvaluationSettings,
-    answer_of: AnswerOf = tagged_answer,
     answer_tag: str = "answer",
     likelihoods: Likelihoods | None = None,
     prepare: Callable[[Sequence[Sample]], None] = lambda samples: None,
@@ -62,7 +59,7 @@ def evaluate(
 ) -> EvaluationResult:
     """Accuracy, pass@k, majority@k, measures, format, length, truncation; per task, slice and overall, with intervals.
 
-    `answer_of` finds the answer that a completion votes for in majority@k; `answer_tag`: where measures find it.
+    `answer_tag`: where measures, and the votes of majority@k (`votes.py`), find the answer; empty: all of the text.
     `likelihoods`: of the answers under a reference model (`likelihood.py`). `prepare` is told the next batch while one
     is under way, so that its media can be decoded meanwhile. `on_scored` hears of the answers' groups, batch by batch.
     `facts` stand in the result as they are. Completions are seeded by sample, never by batch or step, so two models are
@@ -70,7 +67,7 @@ def evaluate(
     first rank's `tell` hears what happened to the engines; None: `progress`.
     """
     _check_samples(samples)
-    asking = _Asking(engine, scorer, settings, answer_of, answer_tag, likelihoods, on_scored)
+    asking = _Asking(engine, scorer, settings, answer_tag, likelihoods, on_scored)
     rows: list[SampleRow] = []
     mine = ranks.share(samples)
     shown = progress or SilentProgress()
@@ -99,7 +96,6 @@ class _Asking:
     engine: RolloutEngine
     scorer: Scorer
     settings: EvaluationSettings
-    answer_of: AnswerOf
     answer_tag: str
     likelihoods: Likelihoods | None
     on_scored: OnScored
@@ -158,9 +154,9 @@ class _Asking:
         sampled = passes[1:] if greedy else passes
         rollouts = [rollout for scored in answers for rollout in scored.group.rollouts]
         completions = [
-            (self.answer_of(rollout.completion.text), accuracy)
+            (vote_of(rollout.completion, sample, tag=self.answer_tag, ordered=ORDERING in results), accuracy)
             for scored in sampled
-            for rollout, accuracy in zip(scored.group.rollouts, scored.accuracy, strict=True)
+            for rollout, results, accuracy in zip(scored.group.rollouts, scored.results, scored.accuracy, strict=True)
         ]
         results = [result for scored in passes for rewards in scored.results for result in rewards.values()]
         return SampleRow(
@@ -171,7 +167,7 @@ class _Asking:
             format=fmean(kept for scored in answers for kept in scored.format),
             tokens=fmean(len(rollout.token_ids) for rollout in rollouts),
             truncated=fmean(rollout.truncated for rollout in rollouts),
-            measures=self._measures(sample, answers, likely),
+            measures=self._measures(sample, answers, likely, asked=asked),
             slices=self._slices(sample),
             sampled_accuracies=tuple(accuracy for _, accuracy in completions),
             sampled_answers=tuple(answer for answer, _ in completions),
@@ -181,8 +177,9 @@ class _Asking:
         )
 
     def _measures(
-        self, sample: Sample, answers: Sequence[ScoredGroup], likely: Sequence[float | None]
+        self, sample: Sample, answers: Sequence[ScoredGroup], likely: Sequence[float | None], *, asked: int
     ) -> dict[str, float]:
+        """Means over the answers; those of quality over all that were asked for: one that was taken out is worth 0."""
         found: dict[str, list[float]] = defaultdict(list)
         likelihood = iter(likely)
         for scored in answers:
@@ -191,7 +188,7 @@ class _Asking:
                 details[LIKELIHOOD] = next(likelihood, None)
                 for name, value in measured(rollout.completion, sample, tag=self.answer_tag, details=details).items():
                     found[name].append(value)
-        return {name: fmean(values) for name, values in found.items()}
+        return {name: fsum(v) / (asked if MEASURES[name].quality else len(v)) for name, v in found.items()}
 
     def _slices(self, sample: Sample) -> dict[str, str]:
         known = ((key, sample.metadata.get(key)) for key in self.settings.slice_by)

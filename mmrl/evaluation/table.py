@@ -102,14 +102,13 @@ def comparison_rows(before: EvaluationResult, after: EvaluationResult, compariso
     largest = max(set(before.overall.pass_at) & set(after.overall.pass_at), default=None)
     head = ["task", "samples", "before", "after", "difference", "p", "won", "lost", "McNemar p"]
     rows = [head if largest is None else [*head, f"pass@{largest} before", f"pass@{largest} after"]]
-    olds, news = dict(_named(before)), dict(_named(after))
     for name, paired in _compared(comparison):
-        old, new = olds[name], news[name]
+        # A sample may be of one task before and of another after: the other side then has no figures of this one.
+        sides = [{**result.tasks, ALL: result.overall}.get(name) for result in (before, after)]
         row = [
             name,
             str(paired.samples),
-            with_interval(old.accuracy),
-            with_interval(new.accuracy),
+            *("–" if side is None else with_interval(side.accuracy) for side in sides),
             points(paired.difference),
             p_value(paired.p_value),
             str(len(paired.won)),
@@ -117,7 +116,7 @@ def comparison_rows(before: EvaluationResult, after: EvaluationResult, compariso
             p_value(paired.mcnemar_p_value),
         ]
         if largest is not None:
-            row += [percent(old.pass_at[largest].value), percent(new.pass_at[largest].value)]
+            row += ["–" if side is None else percent(side.pass_at[largest].value) for side in sides]
         rows.append(row)
     return rows
 

@@ -5,6 +5,7 @@ Also what an inspector opens: an evaluation's result, and the completions that i
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import shutil
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from mmrl.rollout.engine import RolloutEngine
     from mmrl.types import Dropped, ScoredGroup
 
+    Traces = list[tuple[Sequence[ScoredGroup], Sequence[Dropped]]]  # what was scored and what was dropped, by batch
+
 OWN = "own"  # as the reference model: the one that is evaluated
 
 
@@ -43,7 +46,8 @@ class Kept:
 
     store: Path | None = None  # folder where they are kept by content; None: nowhere
     reference: str | None = None  # model whose likelihood of the answers is taken; OWN; None: it is not
-    traces: list[tuple[Sequence[ScoredGroup], Sequence[Dropped]]] | None = None  # of the first model: filled
+    traces: Traces | None = None  # of the first model: filled
+    loaded: Policy | None = None  # the reference, where it is a model of its own: filled, so that it is loaded once
 
 
 def evaluate_models(
@@ -75,8 +79,8 @@ def evaluate_on(
 ) -> list[dict[str, EvaluationResult]]:
     """Each model on the samples of each manifest (name → path): per model, name → result.
 
-    A task without rewards in the config that the default ones cannot score is scored by the usual reward for its kind
-    of answer, and that is said.
+    Answers of a kind that a task's rewards in the config, or the default ones, cannot score are scored by the usual
+    reward for that kind, and that is said. One model at a time is in memory, beside a reference that is named.
     """
     from mmrl.evaluation.result import SLICED_BY
     from mmrl.evaluation.slices import check_slices
@@ -90,30 +94,55 @@ def evaluate_on(
     found = with_usual_rewards(found, [sample for some in samples.values() for sample in some], progress)
     results: list[dict[str, EvaluationResult]] = []
     for number, path in enumerate(models):
-        model = build.load_policy(found, path)
-        progress.note(f"evaluating {path}")
-        own: dict[str, EvaluationResult] = {}
-        with asking_model(found, model, keep=keep, progress=progress) as asked:
-            for name, some in samples.items():
-                renderer = build.build_renderer(found, model)
-                try:
-                    with build.build_scorer(found, some) as scorer:
-                        own[name] = build.evaluate_with(
-                            found,
-                            asked.engine,
-                            some,
-                            scorer=scorer,
-                            renderer=renderer,
-                            sampled=True,
-                            progress=progress,
-                            likelihoods=asked.likelihoods,
-                            on_scored=_remember(keep if number == 0 and not own else Kept()),
-                            facts={"model": path, **asked.facts, **file_facts(manifests[name])},
-                        )
-                finally:
-                    renderer.close()
-        results.append(own)
+        traces = keep.traces if number == 0 else None
+        results.append(_evaluated(path, manifests, samples, config=found, keep=keep, traces=traces, progress=progress))
+        _free_memory()
     return results
+
+
+def _evaluated(
+    path: str,
+    manifests: Mapping[str, str],
+    samples: Mapping[str, Sequence[Sample]],
+    *,
+    config: Config,
+    keep: Kept,
+    traces: Traces | None,
+    progress: Progress,
+) -> dict[str, EvaluationResult]:
+    """One model, which nothing holds any more on return. `traces`: filled with completions on the first manifest."""
+    model = build.load_policy(config, path)
+    progress.note(f"evaluating {path}")
+    own: dict[str, EvaluationResult] = {}
+    with asking_model(config, model, keep=keep, progress=progress) as asked:
+        for name, some in samples.items():
+            renderer = build.build_renderer(config, model)
+            try:
+                with build.build_scorer(config, some) as scorer:
+                    own[name] = build.evaluate_with(
+                        config,
+                        asked.engine,
+                        some,
+                        scorer=scorer,
+                        renderer=renderer,
+                        sampled=True,
+                        progress=progress,
+                        likelihoods=asked.likelihoods,
+                        on_scored=_remember(traces if not own else None),
+                        facts={"model": path, **asked.facts, **file_facts(manifests[name])},
+                    )
+            finally:
+                renderer.close()
+    return own
+
+
+def _free_memory() -> None:
+    """What a model held goes back to the device before the next one is loaded; modules refer to themselves in rings."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def config_to_ask(model: str, options: Mapping[str, Any], progress: Progress) -> Config:
@@ -211,7 +240,9 @@ def _likelihoods(config: Config, model: LoadedModel, keep: Kept, store: Path | N
     from mmrl.policy.digest import weights_digest
 
     reference = keep.reference
-    policy: Policy = model.policy if reference == OWN else build.load_policy(config, reference).policy
+    if reference != OWN and keep.loaded is None:
+        keep.loaded = build.load_policy(config, reference).policy
+    policy = model.policy if reference == OWN or keep.loaded is None else keep.loaded
     known = CompletionStore(store, model_key=weights_digest(policy)) if store is not None else None
     return AnswerLikelihood(
         policy,
@@ -223,22 +254,22 @@ def _likelihoods(config: Config, model: LoadedModel, keep: Kept, store: Path | N
 
 
 def with_usual_rewards(config: Config, samples: Sequence[Sample], progress: Progress) -> Config:
-    """`config` with rewards for tasks that it has none for, where its default ones cannot score their answers."""
+    """`config` with rewards for every kind of a task's answers that its own, or the default ones, cannot score."""
     from mmrl.rewards.build import reward_uses
-    from mmrl.rewards.runtime import DEFAULT_SET
+    from mmrl.rewards.runtime import set_name, set_of
 
     plain = {task: [use.model_dump(exclude_none=True) for use in own] for task, own in config.rewards.items()}
-    default = reward_uses(plain).get(DEFAULT_SET, ())
+    uses = reward_uses(plain)
     more: dict[str, tuple[RewardConfig, ...]] = {}
     for sample in samples:
         kind = sample.answer.type
-        fits = default and all(not use.reward.answers or kind in use.reward.answers for use in default)
-        if fits or sample.task in config.rewards or sample.task in more:
+        name, own = set_name(sample.task, kind), set_of(sample, uses)
+        if name in more or (own and all(not use.reward.answers or kind in use.reward.answers for use in own)):
             continue
-        more[sample.task] = usual_rewards(sample.answer.type, config.prompt.mode)
+        more[name] = usual_rewards(kind, config.prompt.mode)
         progress.note(
             f"task {sample.task}: the config has no rewards for it that score answers of type {kind}; scored by "
-            f"{more[sample.task][0].name}"
+            f"{more[name][0].name}"
         )
     return config.model_copy(update={"rewards": {**config.rewards, **more}}) if more else config
 
@@ -263,10 +294,10 @@ def read_untrained(config: Config) -> dict[str, list[Sample]]:
     return {name: _samples(path) for name, path in config.evaluation.untrained.items()}
 
 
-def _remember(keep: Kept) -> Any:
+def _remember(traces: Traces | None) -> Any:
     def heard(groups: Sequence[ScoredGroup], dropped: Sequence[Dropped]) -> None:
-        if keep.traces is not None:
-            keep.traces.append((groups, dropped))
+        if traces is not None:
+            traces.append((groups, dropped))
 
     return heard
 

@@ -66,7 +66,7 @@ class MultiChoice:
             raise wrong_type(sample, "multi_choice", "choices, choice")
         gold = frozenset(sample.answer.value)
         answer = answer_text(completion, self.answer_tag)
-        named = frozenset() if answer is None else _listed_options(answer, sample)
+        named = frozenset() if answer is None else listed_options(answer, sample)
         if not named or not named <= gold or (named != gold and not self.partial):
             return Score(value=0.0, details={"answer": sorted(named)})
         return Score(value=len(named) / len(gold), details={"answer": sorted(named)})
@@ -75,8 +75,8 @@ class MultiChoice:
         verify_letters(sample, sample.answer.value)
 
 
-def _listed_options(answer: str, sample: Sample) -> frozenset[str]:
-    """Also reads letters written without separators, "ACD"."""
+def listed_options(answer: str, sample: Sample) -> frozenset[str]:
+    """`named_options`, and letters written without separators, "ACD"."""
     letters = letters_of(sample)
     if answer.isascii() and answer.isupper() and answer.isalpha() and len(answer) <= len(letters):
         return frozenset(answer) if set(answer) <= set(letters) else frozenset()

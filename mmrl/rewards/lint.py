@@ -16,7 +16,7 @@ from statistics import fmean, median
 from mmrl.errors import DataError, RewardError
 from mmrl.rewards.gold import gold_answer
 from mmrl.rewards.hacks import Texts, blank_completions, guesses, hacks, written, wrong_completion
-from mmrl.rewards.runtime import DEFAULT_SET, RewardScorer, RewardUse
+from mmrl.rewards.runtime import RewardScorer, RewardUse, set_of
 from mmrl.types import Completion, Prompt, Rollout, RolloutGroup, Sample, ScoredGroup
 
 WON = 0.9  # a trick that earns this share of the gold answer's worth has won the row
@@ -94,7 +94,7 @@ def lint(
 
 
 def _uses(sample: Sample, sets: Mapping[str, Sequence[RewardUse]]) -> Sequence[RewardUse]:
-    uses = sets.get(sample.task, sets.get(DEFAULT_SET))
+    uses = set_of(sample, sets)
     if uses is None:
         raise RewardError(
             f"sample {sample.id!r} is of task {sample.task!r}, and no reward set has that name. Known sets: "

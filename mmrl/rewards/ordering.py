@@ -42,9 +42,7 @@ class Ordering:
         answer = answer_text(completion, self.answer_tag)
         if not answer or len(answer) > 2 * sum(map(len, gold)) + 1000:
             return unanswered(completion, "short enough", self.answer_tag)
-        said = _items(answer)
-        if sample.answer.type == "choices":
-            said = _letters(said, letters_of(sample))
+        said = read_order(answer, sample)
         places = {item: place for place, item in enumerate(gold)}
         if len(set(said)) < len(said) or any(item not in places for item in said):
             return Score(value=0.0, details={"answer": said[:MOST_ITEMS]})
@@ -58,6 +56,12 @@ class Ordering:
             raise RewardError(
                 f"sample {sample.id!r}: reward 'ordering' needs 1 to {MOST_ITEMS} different items in order, not {gold}."
             )
+
+
+def read_order(answer: str, sample: Sample) -> list[str]:
+    """The items that an answer lists, in its order, in lower case: letters where the sample's answer is of letters."""
+    said = _items(answer)
+    return _letters(said, letters_of(sample)) if sample.answer.type == "choices" else said
 
 
 def _tau(places: list[int], total: int) -> float:

@@ -24,7 +24,7 @@ from mmrl.rewards.pool import WorkerPool
 from mmrl.rewards.reward import Reward
 from mmrl.rewards.tally import Tally
 from mmrl.rewards.worker import Call, Outcome, call_reward
-from mmrl.types import Completion, Dropped, RewardResult, RewardStatus, RolloutGroup, Sample, ScoredGroup
+from mmrl.types import AnswerType, Completion, Dropped, RewardResult, RewardStatus, RolloutGroup, Sample, ScoredGroup
 
 DEFAULT_SET = "default"
 LOADING_SECONDS = 180.0  # for a sample's frames; decoding has a deadline of its own, which is meant to come first
@@ -44,7 +44,7 @@ class RewardUse:
 
 
 class RewardScorer:
-    """The reward sets of a run. A group is scored by the set named like its sample's task, else by `default`."""
+    """The reward sets of a run. A group is scored by the set of its sample's task (`set_of`), else by `default`."""
 
     def __init__(
         self,
@@ -161,10 +161,8 @@ class RewardScorer:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _uses(self, sample: Sample) -> tuple[RewardUse, ...]:
-        uses = self._sets.get(sample.task)
-        if uses is None:
-            uses = self._sets.get(DEFAULT_SET)
+    def _uses(self, sample: Sample) -> Sequence[RewardUse]:
+        uses = set_of(sample, self._sets)
         if uses is None:
             raise RewardError(
                 f"sample {sample.id!r} is of task {sample.task!r}, and no reward set has that name. Known sets: "
@@ -185,6 +183,17 @@ class RewardScorer:
             for use, completion, sample in plan
         ]
         return list(self._pool.run(calls)) if self._pool and calls else []
+
+
+def set_name(task: str, kind: AnswerType) -> str:
+    """Of the set for one kind of a task's answers, where it has several: "clips/number"."""
+    return f"{task}/{kind}"
+
+
+def set_of(sample: Sample, sets: Mapping[str, Sequence[RewardUse]]) -> Sequence[RewardUse] | None:
+    """The set for a sample's task and kind of answer, else for its task, else the default one; None: there is none."""
+    names = (set_name(sample.task, sample.answer.type), sample.task, DEFAULT_SET)
+    return next((sets[name] for name in names if name in sets), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import weakref
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from mmrl import build
 from mmrl.cli.main import main
 from mmrl.data.manifest import write_manifest
 from mmrl.types import Answer, Media, Sample
@@ -112,6 +114,60 @@ def test_sampled_decoding_and_overrides(run_folder: Path, tmp_path: Path, capsys
     assert (settings["decoding"], settings["temperature"], settings["top_p"]) == ("sampled", 0.5, 0.9)
     assert (settings["max_tokens"], settings["ks"]) == (3, [1, 3])
     assert not (tmp_path / "store").exists()
+
+
+def test_one_model_at_a_time_is_in_memory_and_a_named_reference_is_loaded_once(
+    run_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[str] = []
+    first: list[weakref.ref[Any]] = []
+    alive: list[bool] = []
+    load = build.load_policy
+
+    def watched(config: Any, path: str, **more: Any) -> Any:
+        alive.extend(policy() is not None for policy in first)
+        loaded.append(path)
+        model = load(config, path, **more)
+        if len(loaded) == 1:
+            first.append(weakref.ref(model.policy.model))
+        return model
+
+    monkeypatch.setattr(build, "load_policy", watched)
+    shutil.copytree(run_folder / "model", run_folder / "reference", dirs_exist_ok=True)
+    code, _, err = evaluated(
+        capsys, run_folder / "model", "--against", run_folder / "model", "--data", run_folder / "other.jsonl",
+        "--likelihood", run_folder / "reference", "--samples", "1", "rollout.max_tokens=3", "--no-store",
+    )  # fmt: skip
+    assert code == 0, err
+    assert [Path(path).name for path in loaded] == ["model", "reference", "model"]
+    assert alive == [True, False]  # the first model when its reference was loaded, and when the second model was
+
+
+def test_a_task_with_answers_of_several_kinds_is_evaluated(
+    run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def sample(name: str, answer: Answer) -> Sample:
+        choices = ("one", "two") if answer.type == "choice" else ()
+        return Sample(id=name, task="room", question="?", choices=choices, answer=answer)
+
+    mixed = [
+        sample("n", Answer(type="number", value=3.0)),
+        sample("c", Answer(type="choice", value="B")),
+        sample("s", Answer(type="span", value=(1.0, 2.0))),
+    ]
+    out = tmp_path / "found.json"
+    for i, samples in enumerate((mixed, mixed[::-1])):
+        write_manifest(tmp_path / f"{i}.jsonl", samples)
+        code, _, err = evaluated(
+            capsys, run_folder / "model", "--data", tmp_path / f"{i}.jsonl", "--samples", "1", "rollout.max_tokens=3",
+            "--no-store", "--out", out,
+        )  # fmt: skip
+        assert code == 0, err
+        body = json.loads(out.read_text())
+        assert list(body["tasks"]) == ["room"]
+        assert body["overall"]["drop_reasons"] == {}
+        assert "answers of type number; scored by number" in err
+        assert "answers of type span; scored by temporal_iou" in err
 
 
 def lines(path: Path, rows: list[dict[str, Any]]) -> Path:

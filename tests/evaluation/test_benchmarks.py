@@ -10,7 +10,17 @@ import numpy as np
 import pytest
 
 from mmrl.errors import ConfigError, DataError
-from mmrl.evaluation.benchmarks import boxes, chartqa, mathvista, r1_v, seed_bench_r1, time_r1, video_r1, vsi_bench
+from mmrl.evaluation.benchmarks import (
+    boxes,
+    chartqa,
+    mathvista,
+    mmmu,
+    r1_v,
+    seed_bench_r1,
+    time_r1,
+    video_r1,
+    vsi_bench,
+)
 from mmrl.evaluation.benchmarks.catalog import RULES, rules
 from mmrl.evaluation.predictions import read_predictions, score_predictions, settings_for
 from mmrl.evaluation.result import EvaluationResult
@@ -228,15 +238,22 @@ def test_video_r1_free_form_equals_the_rouge_score_package() -> None:
 @pytest.mark.parametrize(
     ("prediction", "overlap"),
     [
-        ("<answer>[0, 0, 10, 10]</answer>", 1.0),
-        ("<answer>[0, 0, 10, 5]</answer>", 0.5),
-        ("<answer>[5, 5, 15, 15]</answer>", 25 / 175),
-        ("<answer>[9, 0, 19, 10]</answer>", 0.0),  # one pixel of overlap counts as none
-        ("<answer>[ 0, 0, 10, 10]</answer>", 0.0),  # a space after the bracket
-        ("<answer>[0.0, 0, 10, 10]</answer>", 0.0),
-        ("<answer>[-1, 0, 10, 10]</answer>", 0.0),
-        ("[0, 0, 10, 10]", 0.0),
-        ("<answer>none [9, 9, 10, 10] or [0, 0, 10, 10]</answer>", 0.0),  # the first box: 1 pixel
+        ('<answer>{"bbox_2d": [0, 0, 10, 10]}</answer>', 1.0),
+        ('<answer>```json\n[\n{"bbox_2d": [0, 0, 10, 5],\n"label": "a dog"}\n]\n```</answer>', 0.5),
+        ("<answer>{[5, 5, 15, 15]}</answer>", 25 / 175),
+        ("<answer>{[9, 0, 19, 10]}</answer>", 0.0),  # one pixel of overlap counts as none
+        ("<answer>{[ 0, 0, 10, 10]}</answer>", 0.0),  # a space after the bracket
+        ("<answer>{[0.0, 0, 10, 10]}</answer>", 0.0),
+        ("<answer>{[-1, 0, 10, 10]}</answer>", 0.0),
+        ("<answer>[0, 0, 10, 10]</answer>", 0.0),  # no braces
+        ("<answer>[0, 0, 10, 10] {}</answer>", 0.0),  # the box is not inside them
+        ("<answer>{[0, 0, 10, 10]</answer>", 0.0),  # none that closes
+        ("<answer>} [0, 0, 10, 10] {</answer>", 0.0),
+        ('{"bbox_2d": [0, 0, 10, 10]}', 0.0),  # no block
+        ("<answer>{a: [9, 9, 10, 10], b: [0, 0, 10, 10]}</answer>", 1.0),  # the last box
+        ("<answer>{a: [0, 0, 10, 10]} {b: [9, 9, 10, 10]}</answer>", 0.0),
+        ("<answer>{a: [0, 0, 10, 10]} [9, 9, 10, 10]</answer>", 1.0),  # what stands after the last brace is nothing
+        ("<answer>{[0, 0, 10, 10]}</answer> <answer>{[9, 9, 10, 10]}</answer>", 1.0),  # the first block
     ],
 )
 def test_vlm_r1_boxes(prediction: str, overlap: float) -> None:
@@ -248,7 +265,12 @@ def test_vlm_r1_boxes(prediction: str, overlap: float) -> None:
 
 def test_vlm_r1_boxes_of_the_resized_picture_are_converted() -> None:
     row = {"solution": [0, 0, 20, 10], "model_size": [100, 100], "image_size": [200, 100]}
-    assert boxes.score_box("<answer>[0, 0, 10, 10]</answer>", row).measures["iou"] == 1.0
+    assert boxes.score_box("<answer>{[0, 0, 10, 10]}</answer>", row).measures["iou"] == 1.0
+
+
+def test_a_wall_of_braces_and_boxes_is_read_in_no_time() -> None:
+    found = boxes.score_box("<answer>" + "{[1,1,2,2]" * 20_000 + "</answer>", {"solution": [0, 0, 10, 10]})
+    assert found.measures["iou"] == 0.0
 
 
 @pytest.mark.parametrize(
@@ -371,10 +393,35 @@ def test_mmmu_guesses_alike_in_every_reading_of_a_file() -> None:
         rules("mmmu").score("x", {**row, "question_type": "open"})
 
 
+def test_mmmu_strips_one_mark_after_the_other_and_no_spaces() -> None:
+    """ "C.," loses its comma, then its dot; "C,." loses its dot, and a comma is no longer looked for."""
+    from random import Random
+
+    class Never(Random):
+        def choice(self, seq: Any) -> Any:
+            return "guessed"
+
+    options = ["one volt", "two volts", "twelve volts"]
+    assert mmmu.read_choice("C.,", options, Never()) == "C"
+    assert mmmu.read_choice("'C'", options, Never()) == "C"
+    assert mmmu.read_choice("C,.", options, Never()) == "guessed"
+    assert mmmu.read_choice("C, ", options, Never()) == "guessed"  # a space ends it, not the comma
+
+
+def test_mmmu_takes_the_first_of_options_that_begin_at_the_same_place() -> None:
+    options = ["red", "red brick", "blue"]
+    said = "I think that the wall is made of red brick"
+    assert rules("mmmu").score(said, {"options": options, "answer": "A"}).accuracy == 1.0
+    assert rules("mmmu").score(said, {"options": options, "answer": "B"}).accuracy == 0.0
+
+
 def test_geometry_and_counting() -> None:
     assert r1_v.score_geometry("<answer> 140° </answer>", {"ground_truth": "140°"}).accuracy == 1.0
     assert r1_v.score_geometry("<answer>$\\frac{1}{2}$</answer>", {"ground_truth": "$0.5$"}).accuracy == 1.0
     assert r1_v.score_geometry("<answer>141°</answer>", {"ground_truth": "140°"}).accuracy == 0.0
+    # A gold in which math-verify reads nothing: the same text, as in R1-V's reward.
+    assert r1_v.score_geometry("<think>so</think><answer>B</answer>", {"ground_truth": "B"}).accuracy == 1.0
+    assert r1_v.score_geometry("<answer>A</answer>", {"ground_truth": "B"}).accuracy == 0.0
     assert r1_v.score_count("<answer> 3 </answer>", {"ground_truth": 3}).accuracy == 1.0
     assert r1_v.score_count("<answer>3 cubes</answer>", {"ground_truth": 3}).accuracy == 0.0
 
@@ -388,3 +435,116 @@ def test_every_catalogue_entry_says_what_its_lines_need() -> None:
             entry.score("x", {})
     with pytest.raises(ConfigError, match="vsi_bench"):
         rules("vsi")
+
+
+# ── what votes in majority@k ──
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "groups"),
+    [
+        (
+            "vsi_bench",
+            {"question_type": "object_rel_distance", "ground_truth": "B"},
+            [["B", "b.", "B. the chair"], ["A"], [" B", ""]],
+        ),
+        (
+            "vsi_bench",
+            {"question_type": "object_counting", "ground_truth": "4"},
+            [["4", "4.0", "4 chairs", "4."], ["5"], ["four"]],
+        ),
+        (
+            "seed_bench_r1",
+            {"task_level": "L1", "golden_choice_idx": "B"},
+            [["<think>a</think><answer>B</answer>", "<answer>Both</answer>"], ["<answer>b</answer>"], ["B", ""]],
+        ),
+        (
+            "video_r1",
+            {"problem_type": "multiple choice", "solution": "<answer>B</answer>"},
+            [["<think>it is</think><answer>B</answer>", "B", "<answer> B </answer>"], ["<answer>B.</answer>"]],
+        ),
+        (
+            "video_r1",
+            {"problem_type": "numerical", "solution": "<answer>3.14</answer>"},
+            [["<answer>3.14</answer>", "<answer>3.141</answer>"], ["<answer>3</answer>"], ["<answer>pi</answer>"]],
+        ),
+        (
+            "video_r1",
+            {"problem_type": "regression", "solution": "<answer>10</answer>"},
+            [["<answer>8</answer>", "<answer>8.0</answer>"], ["<answer>9</answer>"], ["<answer>x</answer>"]],
+        ),
+        (
+            "video_r1",
+            {"problem_type": "OCR", "solution": "<answer>Go left</answer>"},
+            [["<answer>Go  left</answer>", "Go left"], ["<answer>go left</answer>"]],
+        ),
+        (
+            "video_r1",
+            {"problem_type": "free-form", "solution": "<answer>two cats</answer>"},
+            [["<answer>Two cats!</answer>", "two cats"], ["<answer>two dogs</answer>"]],
+        ),
+        (
+            "vlm_r1_rec",
+            {"solution": [0, 0, 10, 10]},
+            [
+                ["<answer>{[0, 0, 9, 9]}</answer>", "<answer>{a: [0,0,9,9]}</answer>"],
+                ["<answer>{[0, 0, 9, 8]}</answer>"],
+            ],
+        ),
+        (
+            "time_r1",
+            {"timestamp": [4, 8]},
+            [["<answer>4 to 8</answer>", "<answer>4.0 and 8.0</answer>"], ["<answer>4 to 9</answer>"], ["4 to 8"]],
+        ),
+        (
+            "screenspot",
+            {"bbox": [0.2, 0.4, 0.6, 0.6]},
+            [["(0.5, 0.5)", "[500, 500]", "click [0.4, 0.4, 0.6, 0.6]"], ["(0.5, 0.6)"], ["there"]],
+        ),
+        ("chartqa", {"answer": "14"}, [["14", "14.0"], ["14.1"], ["Yes", "yes"], [""]]),
+        (
+            "mathvista",
+            {"question_type": "multi_choice", "choices": ["red", "blue"], "answer": "blue"},
+            [["(B) blue", "B", "bluish"], ["A", "red"]],
+        ),
+        (
+            "mathvista",
+            {"question_type": "free_form", "answer_type": "integer", "answer": "3"},
+            [["3", "3.9"], ["4"], ["three"]],
+        ),
+        ("mmmu", {"options": ["a", "b", "c"], "answer": "B"}, [["(B)", "it is B indeed", "B. yes"], ["(C)"]]),
+        (
+            "geoqa",
+            {"ground_truth": "0.5"},
+            [["<answer>$\\frac{1}{2}$</answer>", "so $0.5$"], ["<answer>2</answer>"], ["$x+1$", "$x + 1$"], ["none"]],
+        ),
+        (
+            "clevr_count",
+            {"ground_truth": 3},
+            [["<answer>3</answer>", "<answer> 03 </answer>"], ["<answer>4</answer>"], ["3"]],
+        ),
+    ],
+)
+def test_texts_that_the_rules_read_alike_cast_one_vote(name: str, row: dict[str, Any], groups: list[list[str]]) -> None:
+    """Each group is one answer, no two groups the same; and what has no vote is worth nothing."""
+    found = rules(name)
+    votes = []
+    for group in groups:
+        scored_group = [found.score(text, row) for text in group]
+        assert len({one.answer for one in scored_group}) == 1, [one.answer for one in scored_group]
+        votes.append(scored_group[0].answer)
+        assert votes[-1] is not None or not any(one.accuracy for one in scored_group)
+    assert len(set(votes)) == len(votes)
+
+
+def test_majority_counts_answers_whatever_reasoning_led_to_them(tmp_path: Path) -> None:
+    """Eight completions, all reasoned in words of their own: B five times, A, C and D once each."""
+    texts = [f"<think>way {i}</think><answer>{letter}</answer>" for i, letter in enumerate("BBBBBACD")]
+    for name, row in (
+        ("seed_bench_r1", {"task_level": "L1", "golden_choice_idx": "B"}),
+        ("video_r1", {"problem_type": "multiple choice", "solution": "<answer>B</answer>"}),
+    ):
+        result = scored(tmp_path, name, [{**row, "prediction": texts}])
+        assert result.overall.majority_at[8].value == 1.0
+        assert result.overall.majority_at[1].value == pytest.approx(5 / 8)
+        assert result.rows[0].sampled_answers == ("B", "B", "B", "B", "B", "A", "C", "D")

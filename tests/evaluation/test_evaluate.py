@@ -10,7 +10,7 @@ import pytest
 
 from mmrl.errors import DataError, RunError
 from mmrl.evaluation.compare import compare
-from mmrl.evaluation.evaluate import evaluate, tagged_answer
+from mmrl.evaluation.evaluate import evaluate
 from mmrl.evaluation.result import EvaluationResult, EvaluationSettings, read_result
 from mmrl.evaluation.table import comparison_rows, markdown_table, notes, p_value, result_rows, text_table
 from mmrl.progress import SilentProgress
@@ -55,7 +55,7 @@ def test_figures_by_hand() -> None:
     assert {k: interval.value for k, interval in choice.majority_at.items()} == {1: 0.625, 2: (1 + 0.25) / 2}
     assert (choice.format_rate, choice.length_mean, choice.truncated_fraction) == (1.0, 19.0, 0.0)
     assert result.overall.accuracy.value == 2 / 5
-    assert result.rows[1].sampled_answers == ("a", "a", "a", "b")
+    assert result.rows[1].sampled_answers == ("A", "A", "A", "B")
     assert (count.length_mean, count.truncated_fraction, count.format_rate) == (30.0, 1.0, 0.0)
 
 
@@ -158,12 +158,6 @@ def test_settings_refuse_a_k_beyond_the_completions() -> None:
         EvaluationSettings(samples_per_prompt=4, ks=(), max_tokens=30)
 
 
-def test_answers_vote_by_what_they_say() -> None:
-    assert tagged_answer("<think>x</think><answer> The  Cat </answer>") == "the cat"
-    assert tagged_answer("no tags") is None
-    assert tagged_answer("<answer></answer>") is None
-
-
 def test_result_survives_its_file(tmp_path: Path) -> None:
     result = run(SAMPLES, script)
     path = tmp_path / "after.json"
@@ -226,6 +220,19 @@ def test_tables_are_aligned_and_say_what_was_dropped() -> None:
     assert rows[1][6:8] == ["1", "0"]
     assert markdown_table([["a|b", "c"], ["1", "2"]]) == "| a\\|b | c |\n|---|---:|\n| 1 | 2 |"
     assert (p_value(0.0001), p_value(0.25)) == ("< 0.001", "0.250")
+
+
+def test_samples_of_another_task_on_the_other_side_are_compared_all_the_same() -> None:
+    before = run([choice_sample("a"), choice_sample("b", task="count")], script)
+    after = run([choice_sample("a"), choice_sample("b")], script)
+    rows = comparison_rows(before, after, compare(before, after))
+    assert [row[0] for row in rows] == ["task", "choice", "count", "all"]
+    assert rows[2][2].startswith("100.0 % [")
+    assert rows[2][3] == "–"  # no sample of this task there
+    assert rows[2][-2:] == ["100.0 %", "–"]
+    assert rows[3][2:4] == ["100.0 % [100.0, 100.0]"] * 2
+    back = comparison_rows(after, before, compare(after, before))
+    assert [row[0] for row in back] == ["task", "choice"]
 
 
 def test_one_task_has_no_row_of_all() -> None:

@@ -19,7 +19,7 @@ from mmrl.rewards.build import reward_uses
 from mmrl.rewards.runtime import RewardScorer
 from mmrl.rollout.scripted_engine import Script, ScriptedEngine
 from mmrl.training.metrics import metric
-from mmrl.types import Answer, AnswerType, Completion, RolloutGroup, Sample
+from mmrl.types import Answer, AnswerType, Completion, Dropped, RolloutGroup, Sample, ScoredGroup
 from tests.traces.fakes import ChoiceScorer, choice_sample, render
 
 
@@ -130,6 +130,37 @@ def test_sampled_decoding_over_several_seeds() -> None:
     assert summary.seed_accuracies == (1.0, 0.5)
     assert summary.seed_deviation == pytest.approx(0.5 / 2**0.5)
     assert "seed 1" in as_text(Told(after=result))
+
+
+class LeavingOut:
+    """The third completion of every group is taken out of it, as by a reward with `on_failure: leave_out`."""
+
+    def __init__(self, scorer: RewardScorer) -> None:
+        self._scorer = scorer
+
+    def score(self, groups: Sequence[RolloutGroup]) -> tuple[list[ScoredGroup], list[Dropped]]:
+        kept = [replace(group, rollouts=tuple(r for r in group.rollouts if r.index != 2)) for group in groups]
+        return self._scorer.score(kept)
+
+
+def test_a_completion_that_was_taken_out_is_worth_nothing_in_quality() -> None:
+    """Three right ones of four: accuracy, MRA and IoU agree. Of consistency only what is there tells anything."""
+    settings = EvaluationSettings(samples_per_prompt=4, ks=(1,), max_tokens=99, decoding="sampled", resamples=50)
+    samples = [sample_of("number", 10.0, name="n"), sample_of("span", (4.0, 8.0), name="when", task="where")]
+    said = {"n": "<think>So 10.</think><answer>10</answer>", "when": "<think>So.</think><answer>4 to 8</answer>"}
+    uses = reward_uses({"default": [{"name": "number"}], "where": [{"name": "temporal_iou"}]})
+    with RewardScorer(uses) as scorer:
+        result = evaluate(
+            samples,
+            render=render,
+            engine=ScriptedEngine(lambda sample, index: said[sample.id]),
+            scorer=LeavingOut(scorer),
+            settings=settings,
+        )
+    number, where = result.rows
+    assert (number.accuracy, number.measures["mra"]) == (0.75, 0.75)
+    assert (where.accuracy, where.measures["iou"], where.measures["iou_at_0.7"]) == (0.75, 0.75, 0.75)
+    assert number.measures["consistent"] == 1.0
 
 
 def test_every_seed_has_randomness_of_its_own() -> None:

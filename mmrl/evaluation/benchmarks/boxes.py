@@ -9,12 +9,26 @@ from typing import Any
 from mmrl.errors import DataError
 from mmrl.evaluation.benchmarks.stored import Stored, numbers_field
 from mmrl.evaluation.measures import IOU_THRESHOLDS
+from mmrl.evaluation.votes import figures
 
 _BLOCK = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 _BOX = re.compile(r"\[(\d+),\s*(\d+),\s*(\d+),\s*(\d+)\]")  # no sign, no decimals, no space after the bracket
 _NUMBER = r"\s*([-+]?\d*\.?\d+)\s*"
 _POINT = re.compile(rf"[\[(]{_NUMBER},{_NUMBER}[\])]")
 _CORNERS = re.compile(rf"[\[(]{_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}[\])]")
+
+
+def read_box(prediction: str) -> list[float] | None:
+    """Of the first `<answer>` block, between its first "{" and its last "}", the *last* four whole numbers in brackets.
+
+    The benchmark asks for JSON and looks for a brace, as much as there may be, a box, and a closing brace. So a box
+    without braces is none, of several the last one counts, and the answer's label may be anything. (The reward that
+    VLM-R1 trains with takes the first box, braces or not.)
+    """
+    block = _BLOCK.search(prediction)
+    inside = block[1].strip() if block else ""
+    found = _BOX.findall(inside[inside.find("{") + 1 : inside.rfind("}")]) if "{" in inside and "}" in inside else []
+    return [float(number) for number in found[-1]] if found else None
 
 
 def inclusive_iou(a: Sequence[float], b: Sequence[float]) -> float:
@@ -32,22 +46,21 @@ def inclusive_iou(a: Sequence[float], b: Sequence[float]) -> float:
 def score_box(prediction: str, row: Mapping[str, Any]) -> Stored:
     """A line with `solution`, the gold box in pixels of the original, and the prediction.
 
-    The box is the first four whole numbers in brackets of the first `<answer>` block, in pixels of the original; or of
-    the picture as the model saw it, where `model_size` and `image_size` ([width, height]) say how to convert. Right
-    from an IoU above 0.5.
+    As VLM-R1's `src/eval/test_rec_r1.py` reads (`read_box`) and compares: right from an IoU above 0.5. The box is in
+    pixels of the original; or of the picture as the model saw it, where `model_size` and `image_size` ([width, height])
+    say how to convert.
     """
     gold = numbers_field(row, 4, "solution", "bbox")
-    block = _BLOCK.search(prediction)
-    found = _BOX.search(block[1]) if block else None
+    box = read_box(prediction)
+    said = figures(box) if box else None
     overlap = 0.0
-    if found:
-        box = [float(number) for number in found.groups()]
+    if box:
         if row.get("model_size") is not None:
             seen, whole = numbers_field(row, 2, "model_size"), numbers_field(row, 2, "image_size")
             box = [number / seen[i % 2] * whole[i % 2] for i, number in enumerate(box)]
         overlap = inclusive_iou(box, gold)
     reached = {f"iou_at_{threshold}": float(overlap >= threshold) for threshold in IOU_THRESHOLDS}
-    return Stored(accuracy=float(overlap > 0.5), measures={"iou": overlap, **reached})
+    return Stored(accuracy=float(overlap > 0.5), answer=said, measures={"iou": overlap, **reached})
 
 
 def score_point(prediction: str, row: Mapping[str, Any]) -> Stored:
@@ -72,4 +85,5 @@ def score_point(prediction: str, row: Mapping[str, Any]) -> Stored:
         numbers = [number / 1000 for number in numbers]
     x = sum(numbers[0::2]) / len(numbers[0::2])
     y = sum(numbers[1::2]) / len(numbers[1::2])
-    return Stored(accuracy=float(gold[0] <= x <= gold[2] and gold[1] <= y <= gold[3]), slices=slices)
+    inside = gold[0] <= x <= gold[2] and gold[1] <= y <= gold[3]
+    return Stored(accuracy=float(inside), answer=figures([x, y]), slices=slices)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmrl.evaluation.benchmarks.stored import Stored, text_field
+from mmrl.evaluation.votes import figure
 
 TOLERANCE = 0.05
 
@@ -26,8 +27,11 @@ def score(prediction: str, row: Mapping[str, Any]) -> Stored:
     if isinstance(gold, list) and len(gold) == 1:
         row = {**row, "label": gold[0]}
     kind = str(row.get("type") or row.get("human_or_machine") or "")
+    said, target = prediction.strip(), text_field(row, "answer", "label").strip()
+    number = _number(said)
     return Stored(
-        accuracy=relaxed_accuracy(prediction.strip(), text_field(row, "answer", "label").strip()),
+        accuracy=relaxed_accuracy(said, target),
+        answer=(said.lower() or None) if number is None or not _number(target) else figure(number),
         slices={"type": kind} if kind else {},
     )
 

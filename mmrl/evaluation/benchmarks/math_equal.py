@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
+from mmrl.evaluation.votes import only_number
+
 
 def math_equal(prediction: str, gold: str) -> bool:
     """verify(parse(prediction), parse(gold)), false where it raises or runs out of its seconds. Main thread only.
@@ -20,6 +22,18 @@ def math_equal(prediction: str, gold: str) -> bool:
         return bool(verify(parse(prediction), target))
     except Exception:  # whatever SymPy raises at a model's text: that text is then no match
         return False
+
+
+def read_math(prediction: str) -> str | None:
+    """What `math_verify` finds in a text, as a text: a number by its value, so that 1/2 is 0.5. None: nothing."""
+    from math_verify import parse
+
+    try:
+        found = parse(prediction)
+        said = str(found[0]) if found else None
+    except Exception:  # as above; and numbers of more digits than Python writes
+        return None
+    return (only_number(said) or said) if said else None
 
 
 @lru_cache(maxsize=1024)

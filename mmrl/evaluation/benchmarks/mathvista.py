@@ -44,10 +44,12 @@ def normalised(prediction: str, row: Mapping[str, Any]) -> str | None:
 
 def score(prediction: str, row: Mapping[str, Any]) -> Stored:
     """A line with `question_type`, `answer_type`, `choices`, `precision`, `answer` and the prediction."""
-    value = float(normalised(prediction, row) == text_field(row, "answer"))
+    said = normalised(prediction, row)
+    value = float(said == text_field(row, "answer"))
     metadata = row.get("metadata")
     about = metadata if isinstance(metadata, Mapping) else {}
-    return Stored(accuracy=value, slices={key: str(about[key]) for key in ("task", "category") if about.get(key)})
+    slices = {key: str(about[key]) for key in ("task", "category") if about.get(key)}
+    return Stored(accuracy=value, answer=said, slices=slices)
 
 
 def _nearest(said: str, choices: list[str]) -> str:

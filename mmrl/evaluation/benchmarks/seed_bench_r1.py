@@ -29,8 +29,13 @@ def accuracy_of(prediction: str, gold: str) -> float:
     """`gold` is a letter."""
     if math_equal(prediction, f"<answer>{gold}.</answer>"):
         return 1.0
+    return float(read_letter(prediction) == gold[:1])
+
+
+def read_letter(prediction: str) -> str | None:
+    """The first character of the first block; None where there is none."""
     block = _BLOCK.search(prediction)
-    return float(block is not None and block[1].strip()[:1] == gold[:1])
+    return block[1].strip()[:1] or None if block else None
 
 
 def level_of(row: Mapping[str, Any]) -> str:
@@ -47,8 +52,10 @@ def score(prediction: str, row: Mapping[str, Any]) -> Stored:
     gold = text_field(row, "golden_choice_idx", "answer").strip()
     if not re.fullmatch("[A-Z]", gold):
         raise DataError(f"the gold answer is {gold!r}; it must be the letter of an option (golden_choice_idx)")
+    value = accuracy_of(prediction, gold)
     return Stored(
-        accuracy=accuracy_of(prediction, gold),
+        accuracy=value,
+        answer=gold if value else read_letter(prediction),
         slices={KEY: level_of(row)},
         format=float(_FORM.match(prediction) is not None),
     )

@@ -14,6 +14,7 @@ class Stored:
     """One prediction, scored."""
 
     accuracy: float  # in [0, 1]
+    answer: str | None = None  # what the rules compare, in a form in which equals are equal; None: nothing was found
     task: str = ""  # which part of the benchmark; empty: it has none
     measures: Mapping[str, float] = field(default_factory=dict)  # names of `measures.py`
     slices: Mapping[str, str] = field(default_factory=dict)  # what its figures are told apart by
@@ -32,6 +33,7 @@ class Rules:
     fields: Sequence[str]  # of a line, besides the prediction
     score: Score
     slice_by: tuple[str, ...]  # keys of what it tells apart
+    id_field: str = "id"  # which field of its lines tells them apart
 
 
 def text_field(row: Mapping[str, Any], *names: str) -> str:

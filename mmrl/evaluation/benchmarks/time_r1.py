@@ -13,6 +13,7 @@ from typing import Any
 from mmrl.errors import DataError
 from mmrl.evaluation.benchmarks.stored import Stored, numbers_field
 from mmrl.evaluation.measures import IOU_THRESHOLDS
+from mmrl.evaluation.votes import figures
 
 _BLOCK = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 _SPAN = re.compile(r"(\d+(?:\.\d+)?) (?:to|and) (\d+(?:\.\d+)?)")
@@ -43,6 +44,7 @@ def score(prediction: str, row: Mapping[str, Any]) -> Stored:
     reached = {f"iou_at_{threshold}": float(overlap >= threshold) for threshold in IOU_THRESHOLDS}
     return Stored(
         accuracy=overlap,
+        answer=figures(said) if said else None,
         measures={"iou": overlap, **reached},
         format=float(_FORM.fullmatch(prediction.strip()) is not None),
     )

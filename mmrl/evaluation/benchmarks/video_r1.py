@@ -22,6 +22,7 @@ import numpy as np
 
 from mmrl.errors import DataError
 from mmrl.evaluation.benchmarks.stored import Stored, text_field
+from mmrl.evaluation.votes import figure
 
 _BLOCK = re.compile(r"<answer>\s*(.*?)\s*</answer>", re.DOTALL)
 _THRESHOLDS = (0.5 + 0.05 * np.arange(10)).astype(np.float32)
@@ -45,23 +46,24 @@ def score(prediction: str, row: Mapping[str, Any]) -> Stored:
     kind = text_field(row, "problem_type")
     gold, said = _first_block(text_field(row, "solution")), answer_of(prediction)
     slices = {"source": str(row["data_source"])} if row.get("data_source") else {}
-    measures = {}
+    p, measures = _number(said), {}
+    vote: str | None
     match kind:
         case "multiple choice":
-            value = float(said.strip() == gold.strip())
+            value, vote = float(said.strip() == gold.strip()), said.strip()
         case "numerical":
-            value = _numerical(said, gold)
+            value, vote = _numerical(said, gold), None if p is None else f"{round(p, 2)}{'.' * _marked(said)}"
         case "regression":
-            p, g = _number(said), _number(gold)
-            value = 0.0 if p is None or g is None else relative_accuracy(p, g)
+            g = _number(gold)
+            value, vote = 0.0 if p is None or g is None else relative_accuracy(p, g), None if p is None else figure(p)
             measures = {"mra": value}
         case "OCR":
-            value = min(1.0, max(0.0, 1.0 - _word_error_rate(gold, said)))
+            value, vote = min(1.0, max(0.0, 1.0 - _word_error_rate(gold, said))), " ".join(said.split())
         case "free-form":
-            value = min(1.0, max(0.0, _rouge(gold, said)))
+            value, vote = min(1.0, max(0.0, _rouge(gold, said))), " ".join(_tokens(said))
         case _:
             raise DataError(f"problem_type is {kind!r}; the files know {', '.join(TYPES)}")
-    return Stored(accuracy=value, task=kind.replace(" ", "_"), measures=measures, slices=slices)
+    return Stored(accuracy=value, answer=vote or None, task=kind.replace(" ", "_"), measures=measures, slices=slices)
 
 
 def _first_block(text: str) -> str:
@@ -77,10 +79,14 @@ def _number(text: str) -> float | None:
 
 
 def _numerical(said: str, gold: str) -> float:
-    if any(mark in said for mark in ".,") != any(mark in gold for mark in ".,"):
+    if _marked(said) != _marked(gold):
         return 0.0
     p, g = _number(said), _number(gold)
     return float(p is not None and g is not None and round(p, 2) == round(g, 2))
+
+
+def _marked(number: str) -> bool:
+    return "." in number or "," in number
 
 
 def _word_error_rate(gold: str, said: str) -> float:

@@ -14,6 +14,7 @@ from typing import Any
 from mmrl.errors import DataError
 from mmrl.evaluation.benchmarks.stored import Stored, text_field
 from mmrl.evaluation.result import SampleRow
+from mmrl.evaluation.votes import figure
 
 KEY = "question_type"  # of the metadata
 NUMBERS = ("object_abs_distance", "object_counting", "object_size_estimation", "room_size_estimation")
@@ -37,6 +38,14 @@ def read_prediction(prediction: str) -> str:
     return prediction.split(" ")[0].rstrip(".").strip()
 
 
+def read_number(prediction: str) -> float | None:
+    """What Python reads as a number: "1e3" is one, "1,000" is none."""
+    try:
+        return float(read_prediction(prediction))
+    except ValueError:
+        return None
+
+
 def accuracy_of(prediction: str, gold: str) -> float:
     """Of a question with options."""
     return float(read_prediction(prediction).lower() == gold.lower())
@@ -50,9 +59,8 @@ def mra_of(prediction: str, gold: float) -> float:
     """
     if gold == 0:
         raise DataError("the gold number is 0, by which the benchmark divides; leave the row out")
-    try:
-        said = float(read_prediction(prediction))
-    except ValueError:
+    said = read_number(prediction)
+    if said is None:
         return 0.0
     error = abs(said - gold) / gold
     # As numpy's linspace makes them: 0.5 + i · step.
@@ -66,7 +74,8 @@ def score(prediction: str, row: Mapping[str, Any]) -> Stored:
     kind = text_field(row, KEY)
     gold = text_field(row, "ground_truth")
     if kind in CHOICES:
-        return Stored(accuracy=accuracy_of(prediction, gold), task="vsi_choice", slices={KEY: kind})
+        said = read_prediction(prediction).lower() or None
+        return Stored(accuracy=accuracy_of(prediction, gold), answer=said, task="vsi_choice", slices={KEY: kind})
     if kind not in NUMBERS:
         raise DataError(f"question_type is {kind!r}; the benchmark knows {', '.join((*CHOICES, *NUMBERS))}")
     try:
@@ -74,7 +83,14 @@ def score(prediction: str, row: Mapping[str, Any]) -> Stored:
     except ValueError:
         raise DataError(f"ground_truth is {gold!r}, and a question of type {kind!r} needs a number") from None
     value = mra_of(prediction, number)
-    return Stored(accuracy=value, measures={"mra": value}, task="vsi_number", slices={KEY: kind})
+    found = read_number(prediction)
+    return Stored(
+        accuracy=value,
+        answer=None if found is None else figure(found),
+        measures={"mra": value},
+        task="vsi_number",
+        slices={KEY: kind},
+    )
 
 
 def figures(rows: Sequence[SampleRow]) -> dict[str, list[list[list[float]]]]:
