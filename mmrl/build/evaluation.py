@@ -78,7 +78,6 @@ def evaluate_with(
 
     `tell`: of what happens to the engine; None: `progress`.
     """
-    """The evaluation of the weights that an engine samples from. Several ranks share the samples."""
     from mmrl.evaluation.evaluate import evaluate
     from mmrl.policy.forms import FORMS
     from mmrl.ranks import ALONE

@@ -21,8 +21,6 @@ from mmrl.evaluation.summary import result_of
 from mmrl.evaluation.votes import vote_of
 from mmrl.progress import Progress, SilentProgress
 from mmrl.ranks import ALONE, Ranks, by_rank
-from mmrl.ranks import ALONE, Ranks
-from mmrl.rollout.engine import LosesGroups, RolloutEngine, Sampling
 from mmrl.rollout.engine import LosesGroups, RolloutEngine, Sampling, Tells
 from mmrl.types import Dropped, Prompt, RewardStatus, RolloutGroup, Sample, ScoredGroup
 
