@@ -19,7 +19,11 @@ import pytest
 import torch
 from mmrl_apps.demo.asking import StreamingEngine
 
+from mmrl.config.schema import Config
+from mmrl.data.manifest import read_manifest
 from mmrl.errors import ConfigError, RunError
+from mmrl.pipeline.asking import Asking, asking
+from mmrl.pipeline.evaluating import Kept, evaluate_models
 from mmrl.policy.adapters import add_adapters, merged_weights
 from mmrl.policy.load import load_model
 from mmrl.policy.tiny import save_tiny_model
@@ -33,6 +37,7 @@ from mmrl.types import Prompt
 from tests import toy
 from tests.contracts.test_rollout_engines import REAL_VLLM, distance
 from tests.curation.material import choice, row, write
+from tests.evaluation.test_stored_engine import Noting
 from tests.policy.prompts import KINDS, Video, prompt_of, prompts_of
 
 SAMPLING = Sampling(group_size=3, max_tokens=8)
@@ -341,6 +346,42 @@ class TestServers:
         assert engine.take_dropped() == []
         assert engine.take_notices() == [f"a rollout server is left out: {engine.failures[0]}; 2 left"]
 
+    def test_who_asks_for_figures_is_told_of_a_server_that_is_left_out(
+        self, vllm_servers: list[Client], tiny_folder: Path, pictures: list[Path], garbage: Client, tmp_path: Path
+    ) -> None:
+        """Where samples are asked about, as in screening, and in an evaluation, whose engine starts when it has to."""
+        data = tmp_path / "all.jsonl"
+        rows = [row(f"r{i}", image=str(pictures[i]), choices=["x", "y"], answer=choice("A")) for i in range(2)]
+        write(data, rows)
+        config = Config.model_validate(
+            {
+                "run": {"name": "run", "folder": str(tmp_path)},
+                "model": {"path": str(tiny_folder)},
+                "data": {"train": str(data)},
+                "prompt": {"mode": "vanilla"},
+                "rewards": {"default": [{"path": "tests.training.length_reward:EVEN"}]},
+                "rollout": {
+                    "max_tokens": 8,
+                    "engine": "vllm_server",
+                    "servers": {"urls": [garbage.url, vllm_servers[0].url]},
+                    "vllm": {"max_model_len": 2048, "cache_gib": 0.25},  # as `toy.vllm_settings`
+                },
+                "evaluation": {"samples_per_prompt": 1, "ks": [1]},
+                "backend": {"threads": 1},
+            }
+        )
+        heard: list[str] = []
+        how = Asking(rollouts=2)
+        with asking(str(tiny_folder), read_manifest(data), config=config, how=how, tell=heard.append) as (ask, _):
+            assert len(ask(read_manifest(data))[0]) == 2
+        assert [note for note in heard if garbage.url in note]
+        progress = Noting()
+        keep = Kept(store=tmp_path / "completions")
+        models = [str(tiny_folder)]
+        [result] = evaluate_models(models, str(data), config=config, options={}, progress=progress, keep=keep)
+        assert [note for note in progress.notes if garbage.url in note]
+        assert all(sample.dropped is None for sample in result.rows)
+
     def test_a_prompt_that_is_at_fault_fails_no_server(
         self, vllm_servers: list[Client], tiny_model: toy.LoadedModel, prompts: list[Prompt]
     ) -> None:
@@ -433,7 +474,6 @@ class TestServers:
 
 def test_without_vllm_the_engine_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     from mmrl import build
-    from mmrl.config.schema import Config
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     config = Config.model_validate(
