@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mmrl.config.schema import Config
+from mmrl.config.schema import BackendConfig, Config
 
 if TYPE_CHECKING:
     from mmrl.algorithms.algorithm import Algorithm
@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from mmrl.backend.torch_backend import TorchBackend
     from mmrl.policy.load import LoadedModel
     from mmrl.ranks import Ranks
+
+
+def saves_memory(backend: BackendConfig) -> bool:
+    """Whether layers are computed again, or their weights gathered for the moment: memory for time."""
+    return backend.gradient_checkpointing or (backend.type == "deepspeed" and backend.zero_stage == 3)
 
 
 def build_backend(
@@ -58,9 +63,9 @@ def build_backend(
         "checkpoint_layers": config.backend.gradient_checkpointing,
         "device": next(model.policy.parameters()).device.type,
     }
-    if config.backend.gradient_checkpointing and options["device"] == "cpu":
-        # Layers that are computed again leave holes among what is kept: a quarter more memory than tensors take, or,
-        # where blocks go back at once, a sixth more time. Who checkpoints wants memory.
+    if saves_memory(config.backend) and options["device"] == "cpu":
+        # What comes and goes layer by layer leaves holes among what is kept: a quarter more memory than tensors take,
+        # or, where blocks go back at once, a sixth more time. Who chose this wants memory.
         return_large_blocks()
     if config.backend.type == "torch":
         return TorchBackend(model, settings, **options)

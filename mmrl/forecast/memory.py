@@ -65,7 +65,7 @@ class Setting:
     device_bytes: float  # of the GPU's memory, for shares of it
     reference: Reference
     needs_reference: bool
-    checkpointing: bool  # layers are computed again
+    returns_blocks: bool  # on a processor: freed blocks go back at once (`build/backend.py`)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,7 +44,7 @@ class Case:
     ranks: int = 1
 
 
-# 31 million parameters: enough for what ranks share to be seen beside what comes and goes.
+# 20 million parameters: enough for what ranks share to be seen beside what comes and goes.
 WIDE = ("model.tiny.layers=8", "model.tiny.vision_depth=4", "model.tiny.hidden_size=512")
 DEEPSPEED = (*WIDE, "backend.type=deepspeed")
 CASES = {
