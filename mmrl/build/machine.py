@@ -40,9 +40,10 @@ def join_ranks(config: Config) -> Ranks:
     from mmrl.build.servers import check_servers
     from mmrl.ranks import join, leave
 
-    ranks = join(set_up_torch(config))
+    device = set_up_torch(config)
+    ranks = join(device)
     try:
-        check_servers(config, ranks)
+        check_servers(config, ranks, device=device)
     except ConfigError:
         leave()
         raise

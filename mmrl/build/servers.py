@@ -29,12 +29,19 @@ def own_servers(servers: ServersConfig, ranks: Ranks) -> ServersConfig:
     return servers.model_copy(update={"urls": urls, "gpus": gpus, "folder": folder})
 
 
-def check_servers(config: Config, ranks: Ranks) -> None:
+def check_servers(config: Config, ranks: Ranks, *, device: str) -> None:
     """Raises ConfigError where there are fewer servers, or GPUs for them, than the ranks need. All must call it, and
-    all are told the same.
+    all are told the same. device: cpu or cuda, what ranks train on.
     """
-    if ranks.several and config.rollout.engine == "vllm_server":
-        _check(config.rollout.servers, ranks=ranks.count, on_a_machine=1 + max(ranks.gather(ranks.local)))
+    if not ranks.several or config.rollout.engine != "vllm_server":
+        return
+    servers = config.rollout.servers
+    if device == "cuda" and servers.start is not None and not servers.gpus:
+        raise ConfigError(
+            "rollout.servers.gpus: name the GPUs of the servers that the ranks start: left out, all of them would take "
+            "the first GPU, on which a rank trains."
+        )
+    _check(servers, ranks=ranks.count, on_a_machine=1 + max(ranks.gather(ranks.local)))
 
 
 def _check(servers: ServersConfig, *, ranks: int, on_a_machine: int) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mmrl.build.servers import own_servers
-from mmrl.config.schema import ServersConfig
+from mmrl.build.servers import check_servers, own_servers
+from mmrl.config.schema import Config, ServersConfig
 from mmrl.errors import ConfigError
 from mmrl.ranks import ALONE, Ranks
 from tests import toy
@@ -44,6 +44,21 @@ def test_too_few_are_refused() -> None:
             own_servers(ServersConfig(urls=URLS[:2]), rank(number, 3, local=number))
     with pytest.raises(ConfigError, match=r"^rollout\.servers\.gpus: 3 for 2 ranks of a machine, .* Name 4"):
         own_servers(ServersConfig(start=2, gpus=(1, 2, 3)), rank(1, 2, local=1))
+
+
+def test_servers_beside_ranks_on_gpus_have_theirs_named() -> None:
+    config = Config.model_validate(
+        {
+            "run": {"name": "run"},
+            "model": {"tiny": {}},
+            "data": {"recipe": "digits"},
+            "rewards": {"default": [{"name": "choice"}]},
+            "rollout": {"engine": "vllm_server", "servers": {"start": 1}},
+        }
+    )
+    with pytest.raises(ConfigError, match=r"^rollout\.servers\.gpus: name the GPUs"):
+        check_servers(config, rank(0, 2, local=0), device="cuda")
+    check_servers(config, ALONE, device="cuda")  # one process may share its GPU with its server
 
 
 @pytest.mark.slow
