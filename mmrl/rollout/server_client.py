@@ -46,7 +46,7 @@ class Client:
         """The answer's body. Raises ServerFailure, and RunError where the request itself is at fault."""
         status, answer = self._call("POST", path, body, seconds)
         if status == OURS:
-            raise RunError(answer.decode(errors="replace"))
+            raise RunError(f"rollout server {self.url}: {answer.decode(errors='replace')}")
         if status != 200:
             raise ServerFailure(f"{self.url} failed: {answer[:400].decode(errors='replace')}")
         return answer

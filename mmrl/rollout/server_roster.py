@@ -30,6 +30,12 @@ class Member:
     checked: bool = False  # whether weights were seen to arrive
     failures: int = 0  # how often it was left out, or did not come back
 
+    def part(self) -> None:
+        """Nothing more is sent to it before it is met again."""
+        pair, self.pair = self.pair, None
+        if pair is not None:
+            pair.close()
+
 
 @dataclass(slots=True)
 class _Absent:
@@ -112,14 +118,15 @@ class Roster:
         """End the servers that are ours, and whatever waits for one."""
         self._closed = True
         for member in [*self.working, *(absent.member for absent in self._absent)]:
-            member.pair = None
             member.client.kill()
+            member.part()
         self.working, self._absent = [], []
 
     def _send_away(self, member: Member) -> None:
         member.client.kill()
         wait = self._retry_seconds * min(2**member.failures, LONGEST_WAIT)
-        member.pair, member.checked = None, False
+        member.part()
+        member.checked = False
         member.failures += 1
         if wait and not self._closed:
             self._absent.append(_Absent(member=member, due=time.monotonic() + wait))

@@ -19,20 +19,26 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import tempfile
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 from mmrl.child import connected
-from mmrl.errors import MmrlError, RunError
+from mmrl.errors import RunError
 from mmrl.rollout.vllm_sampler import VllmSampler, VllmSettings
 from mmrl.rollout.weight_stream import Pair, read_file, received
 from mmrl.rollout.wire import Garbled, answer, packed, printed, requested, unpacked
 
 OURS = 422  # the request cannot be served by any server: the message says why
-BROKEN = 500  # this server failed
+BROKEN = 500  # this server failed, or cannot do it as it is: never started, say, because it was itself started again
+
+
+class Refused(Exception):
+    """The request's own fault. Any server would say the same."""
 
 
 class Service:
@@ -60,7 +66,9 @@ class Service:
         return {"started": self._sampler is not None, "version": self._version, "busy": self._busy}
 
     def handle(self, path: str, body: bytes) -> bytes:
-        """One request, after those before it. Raises KeyError for an unknown path."""
+        """One request, after those before it. Raises KeyError for an unknown path, Refused and Garbled for what is the
+        request's fault, anything else for what is this server's.
+        """
         call = self._calls[path]
         self._busy += 1
         try:
@@ -68,11 +76,13 @@ class Service:
         finally:
             self._busy -= 1
 
+    def knows(self, path: str) -> bool:
+        """Whether there is such an endpoint."""
+        return path in self._calls
+
     def _start(self, body: bytes) -> bytes:
-        if body != self._started:
-            if self._sampler is not None:
-                self._sampler.close()
-                self._sampler = None
+        if body != self._started or self._sampler is None:
+            self._end()
             message, files = unpacked(body)
             if message["gpu"] is not None:  # before anything here has asked for a GPU
                 os.environ["CUDA_VISIBLE_DEVICES"] = str(message["gpu"])
@@ -91,6 +101,7 @@ class Service:
 
     def _meet(self, body: bytes) -> bytes:
         message, _ = unpacked(body)
+        self._part()
         self._pair = Pair(
             rank=1,
             host=message["host"],
@@ -114,17 +125,58 @@ class Service:
 
     def _load(self, weights: Any, version: int) -> bytes:
         self._version = -1  # until they are all there
-        self._running.load_weights(weights, check=False)
+        try:
+            self._running.load_weights(weights, check=False)
+        except BaseException as error:
+            self._give_up(error)
+            raise
         self._version = version
         return packed({}, {})
 
     def _check(self, body: bytes) -> bytes:
-        self._running.check_weights(printed(body))
+        sampler, sent = self._running, printed(body)
+        try:
+            sampler.check_weights(sent)
+        except RunError as error:  # of this model with this vLLM, or of this server alone: the trainer can tell
+            self._give_up(error)
+            raise Refused(str(error)) from error
+        except BaseException as error:
+            self._give_up(error)
+            raise
         return packed({}, {})
 
     def _generate(self, body: bytes) -> bytes:
         asked, sampling = requested(body)
-        return answer(self._running.sample(asked, sampling), version=self._version)
+        sampler = self._running
+        try:
+            written = sampler.sample(asked, sampling)
+        except RunError as error:  # a prompt that cannot be served
+            raise Refused(str(error)) from error
+        except BaseException:
+            self._started = b""  # the next start begins afresh
+            raise
+        return answer(written, version=self._version)
+
+    def _give_up(self, error: BaseException) -> None:
+        """A vLLM that has half of its weights is not kept. The trainer, who may still be sending, notices; last, since
+        what it is answered then says more than a connection that broke.
+        """
+        try:
+            self._end()
+        except Exception as another:
+            error.add_note(f"and vLLM did not end in order: {type(another).__name__}: {another}")
+        self._part()
+
+    def _part(self) -> None:
+        pair, self._pair = self._pair, None
+        if pair is not None:
+            pair.close()
+
+    def _end(self) -> None:
+        """Whatever comes of it, nothing is kept."""
+        sampler, self._sampler, self._started, self._version = self._sampler, None, b"", -1
+        if sampler is not None:
+            sampler.close()
 
     @property
     def _met(self) -> Pair:
@@ -153,14 +205,18 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if not self.server.service.knows(self.path):
+            self._reply(404, b"")
+            return
         try:
-            self._reply(200, self.server.service.handle(self.path, body))
-        except KeyError as error:
-            self._reply(404 if error.args == (self.path,) else BROKEN, repr(error).encode())
-        except (MmrlError, Garbled) as error:
+            answered = self.server.service.handle(self.path, body)
+        except (Refused, Garbled) as error:
             self._reply(OURS, str(error).encode())
         except Exception as error:  # whatever vLLM raises: the trainer is told, and goes on without this server
+            sys.stderr.write(f"POST {self.path} failed:\n{''.join(traceback.format_exception(error))}")
             self._reply(BROKEN, f"{type(error).__name__}: {error}".encode())
+        else:
+            self._reply(200, answered)
 
     def _reply(self, status: int, body: bytes) -> None:
         self.send_response(status)
@@ -169,7 +225,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: the trainer says what went wrong."""
+        """Nothing of requests that are well."""
 
 
 class Server(ThreadingHTTPServer):

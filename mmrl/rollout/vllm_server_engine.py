@@ -4,12 +4,13 @@ generate      prompts divided by load over the servers → answers checked → g
 a failure     the server is named and left out; its prompts go to the others, and on to nobody once they have been at
               two servers that failed; without a server left the run ends. A server that was left out is tried again
               after a while, beside the others' work, and is back with the next weights
-weights       to all servers at once over process groups; by a file where no group can be formed
+weights       to all servers at once over process groups; by a file where no server can form one
 """
 
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
@@ -19,6 +20,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from mmrl.errors import RunError
 from mmrl.policy.policy import Policy
 from mmrl.rollout.asked import Asked, Asker
 from mmrl.rollout.completions import Written, banned_ids, end_ids, rollout_groups
@@ -28,24 +30,27 @@ from mmrl.rollout.server_roster import Member, Roster, finished
 from mmrl.rollout.vllm_engine import write_architecture
 from mmrl.rollout.vllm_sampler import VllmSettings
 from mmrl.rollout.weight_check import Fingerprint, watched
-from mmrl.rollout.weight_stream import Bucket, Pair, buckets, send, write_file
+from mmrl.rollout.weight_stream import Bucket, Pair, Taker, buckets, send, write_file
 from mmrl.rollout.wire import Garbled, answered, packed, prints, request
 from mmrl.types import Dropped, Prompt, RolloutGroup
 
 MOST_ATTEMPTS = 2  # servers that may fail with a prompt before it is dropped: it may be what makes them fail
 JOIN_SECONDS = 30.0
+SERVER_PATIENCE = (
+    2  # times sync_seconds, that a server waits for a tensor: so long as the trainer may for another server
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSettings:
     """How the servers are used."""
 
-    sync: Literal["group", "file"] = "group"  # how weights get there; file: where no process group can be formed
+    sync: Literal["group", "file"] = "group"  # how weights get there
     folder: Path | None = None  # of that file, which every server must be able to read; None: a temporary one
     address: str = "127.0.0.1"  # of this machine, as the servers see it
     start_seconds: float = 600.0  # until vLLM is ready
     generate_seconds: float = 600.0  # for one call's share of one server
-    sync_seconds: float = 300.0
+    sync_seconds: float = 300.0  # for taking weights: what one server may keep the others waiting, in all
     retry_seconds: float = 60.0  # until one that failed is tried again, then twice that, …; 0: never
     gpus: tuple[int, ...] = ()  # for the servers in order; empty: each sees what this process sees
 
@@ -71,13 +76,14 @@ class VllmServerEngine:
         vllm: VllmSettings,
         settings: ServerSettings,
     ) -> None:
-        """Starts vLLM on every server. Raises RunError where none comes up, ConfigError where vLLM is not installed."""
+        """Starts vLLM on every server. Raises RunError where none comes up."""
         self._asker = Asker(policy.family, policy.config, run_seed=run_seed)
         self._tokenizer = processor.tokenizer
         self._end = end_ids(policy, processor.tokenizer)
         self._vocabulary = int(policy.config.get_text_config().vocab_size)
         self._dtype = getattr(torch, vllm.dtype)
-        self._device = vllm.device
+        # By number, for the threads in which servers are met begin at GPU 0.
+        self._device = vllm.device if vllm.device != "cuda" else f"cuda:{torch.cuda.current_device()}"
         self._settings = settings
         self._version = 0
         self._dropped: list[Dropped] = []
@@ -154,14 +160,7 @@ class VllmServerEngine:
             self._over_groups(new, version)
         else:
             self._by_file(new, version)
-        unchecked = [m for m in self._roster.working if not m.checked]
-        if unchecked:
-            body = prints(seen)
-            self._roster.everywhere(
-                lambda m: m.client.post("/weights/check", body, seconds=self._settings.sync_seconds), unchecked
-            )
-            for member in unchecked:
-                member.checked = True
+        self._check(prints(seen))
         self._version = version
 
     def close(self) -> None:
@@ -235,67 +234,111 @@ class VllmServerEngine:
     # ── weights ──
 
     def _over_groups(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
-        members = list(self._roster.working)
         limit = self._settings.sync_seconds
-        replies = {
-            id(m): self._threads.submit(m.client.tell, "/weights/receive", {"version": version}, seconds=limit)
-            for m in members
+        longest = (len(self._roster.working) + 3) * limit  # the trainer gives up before; this is for the thread's sake
+        takers = {
+            m: Taker(
+                pair=m.pair,
+                reply=self._threads.submit(m.client.tell, "/weights/receive", {"version": version}, seconds=longest),
+                seconds=limit,
+            )
+            for m in self._roster.working
+            if m.pair is not None
         }
         for bucket in _and_end(buckets(weights)):
-            for member, error in zip(members, send(bucket, [m.pair for m in members if m.pair]), strict=True):
+            members = [m for m in takers if m in self._roster.working]
+            for member, error in zip(members, send(bucket, [takers[m] for m in members]), strict=True):
                 if error is not None:
-                    self._roster.leave_out(
-                        member, ServerFailure(f"{member.client.url} does not take weights ({error})")
-                    )
-            members = [m for m in members if m in self._roster.working]
+                    self._roster.leave_out(member, _untaken(member, error))
             self._roster.need()
-        for member in members:
+        until = time.monotonic() + limit
+        for member in [m for m in takers if m in self._roster.working]:
             try:
-                replies[id(member)].result()
-            except ServerFailure as failure:
-                self._roster.leave_out(member, failure)
+                takers[member].reply.result(max(0.0, until - time.monotonic()))
+            except TimeoutError:
+                late = TimeoutError(f"it was not done with them {limit:g} seconds after it had them all")
+                self._roster.leave_out(member, _untaken(member, late))
+            except (ServerFailure, RunError) as error:
+                self._roster.leave_out(member, _untaken(member, error))
         self._roster.need()
 
     def _join(self) -> None:
-        """A process group with each server that has none yet. Where one cannot be formed, weights go by file from now
-        on, to all: a server that does not answer either is found then.
+        """A process group with each server that has none yet. Who forms none is left out, unless none does: then
+        weights go by file from now on, where all can read it. Raises RunError.
         """
-        for member in [m for m in self._roster.working if m.pair is None]:
+        meetings = {self._threads.submit(self._met, m.client): m for m in self._roster.working if m.pair is None}
+        failed: dict[Member, str] = {}
+        for meeting, member in finished(meetings):
             try:
-                member.pair = self._met(member.client)
-            except (RuntimeError, TimeoutError, ServerFailure) as error:
-                if member.failures:
-                    self._roster.leave_out(
-                        member, ServerFailure(f"{member.client.url} forms no process group ({error})")
-                    )
-                    continue
-                self._sync = "file"
-                self._roster.news.append(
-                    f"{member.client.url} forms no process group with this machine ({error}): weights go by file"
-                )
-                return
+                member.pair = meeting.result()
+            except (RuntimeError, ServerFailure) as error:
+                failed[member] = f"{member.client.url} forms no process group with this machine ({error})"
+        if not failed:
+            return
+        if len(failed) < len(self._roster.working):
+            for member, why in failed.items():
+                self._roster.leave_out(member, ServerFailure(why))
+            return
+        told = "; ".join(failed.values())
+        if self._settings.folder is None and not all(m.client.local for m in failed):
+            raise RunError(
+                f"weights reach no rollout server: {told}. The servers connect to this machine at "
+                f"rollout.servers.address, {self._settings.address!r} now: set it to an address of this machine that "
+                "they reach, at any port; or set rollout.servers.folder to a folder that this machine and all servers "
+                "share, and weights go by file. See docs/rollouts.md."
+            )
+        self._sync = "file"
+        self._roster.news.append(f"{told}: weights go by file")
 
     def _met(self, client: Client) -> Pair:
-        pair = Pair(
-            rank=0,
-            host=self._settings.address,
-            port=0,
-            device=self._device,
-            join_seconds=JOIN_SECONDS,
-            seconds=self._settings.sync_seconds,
-        )
+        address, seconds = self._settings.address, self._settings.sync_seconds
+        pair = Pair(rank=0, host=address, port=0, device=self._device, join_seconds=JOIN_SECONDS, seconds=seconds)
         message = {
-            "host": self._settings.address,
+            "host": address,
             "port": pair.port,
-            "device": self._device,
+            "device": self._device.partition(":")[0],
             "join_seconds": JOIN_SECONDS,
-            "seconds": self._settings.sync_seconds,
+            "seconds": SERVER_PATIENCE * seconds,
         }
-        client.tell("/weights/meet", message, seconds=2 * JOIN_SECONDS)
-        joined = self._threads.submit(client.tell, "/weights/join", {}, seconds=2 * JOIN_SECONDS)
-        self._threads.submit(pair.join).result(timeout=2 * JOIN_SECONDS)
-        joined.result()
+        try:
+            client.tell("/weights/meet", message, seconds=2 * JOIN_SECONDS)
+            joined = self._threads.submit(client.tell, "/weights/join", {}, seconds=3 * JOIN_SECONDS)
+            try:
+                pair.join()
+            finally:
+                if joined.done():
+                    joined.result()  # what it says itself comes first
+            joined.result()
+        except BaseException:
+            pair.close()
+            raise
         return pair
+
+    def _check(self, sent: bytes) -> None:
+        """See that weights arrived where that was not seen yet. What one server says of them ends the run, unless
+        others have them right and it is one that had failed.
+        """
+        limit = self._settings.sync_seconds
+        checks = {
+            self._threads.submit(m.client.post, "/weights/check", sent, seconds=limit): m
+            for m in self._roster.working
+            if not m.checked
+        }
+        wrong: dict[Member, RunError] = {}
+        for check, member in finished(checks):
+            try:
+                check.result()
+            except ServerFailure as failure:
+                self._roster.leave_out(member, failure)
+            except RunError as error:
+                wrong[member] = error
+            else:
+                member.checked = True
+        for member, refusal in wrong.items():
+            if not member.failures or not any(m.checked for m in self._roster.working):
+                raise refusal
+            self._roster.leave_out(member, ServerFailure(str(refusal)))
+        self._roster.need()
 
     def _by_file(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
         path = Path(self._settings.folder or self._scratch.name) / f"weights-{version}.safetensors"
@@ -318,6 +361,13 @@ def _shares(left: dict[int, _Task], count: int) -> list[list[int]]:
         shares[least].append(i)
         loads[least] += left[i].asked.load
     return [sorted(share) for share in shares]
+
+
+def _untaken(member: Member, error: Exception) -> ServerFailure:
+    """Why a server is left out that did not take its weights; it is named once."""
+    if isinstance(error, ServerFailure):
+        return error
+    return ServerFailure(f"{member.client.url} does not take weights ({error})")
 
 
 def _and_end(items: Iterable[Bucket]) -> Iterator[Bucket]:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 MIX = -7046029254386353131  # 2^64 / golden ratio, as a signed number: what Fibonacci hashing multiplies with
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+PIECE = 2**24  # numbers that are looked at together: 0.4 GB
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 5e-3}  # of a product's largest entry
 
 
@@ -31,12 +32,27 @@ class Fingerprint:
 
 
 def fingerprint(value: Tensor, dtype: torch.dtype) -> Fingerprint:
-    """Of a tensor as an engine of that number format would hold it."""
-    held = value.detach().to(dtype).contiguous()
-    mixed = held.view(_BITS[held.element_size()]).to(torch.int64) * MIX
-    bits = int((mixed ^ (mixed >> 29)).sum()) % 2**63
-    product = held.float() @ probe(held.shape[1]).to(held.device) if held.ndim == 2 else None
-    return Fingerprint(count=held.numel(), bits=bits, product=None if product is None else product.cpu())
+    """Of a tensor as an engine of that number format would hold it.
+
+    Made piece by piece: what it takes beside the tensor does not grow with it.
+    """
+    flat = value.detach().reshape(-1)
+    bits = sum(_bits(piece.to(dtype)) for piece in flat.split(PIECE)) % 2**63
+    return Fingerprint(count=value.numel(), bits=bits, product=_product(value.detach(), dtype))
+
+
+def _bits(piece: Tensor) -> int:
+    mixed = piece.view(_BITS[piece.element_size()]).to(torch.int64).mul_(MIX)
+    mixed ^= mixed >> 29
+    return int(mixed.sum())
+
+
+def _product(value: Tensor, dtype: torch.dtype) -> Tensor | None:
+    if value.ndim != 2:
+        return None
+    vector = probe(value.shape[1]).to(value.device)
+    rows = value.split(max(1, PIECE // max(1, value.shape[1])))
+    return torch.cat([part.to(dtype).float() @ vector for part in rows]).cpu()
 
 
 def probe(width: int) -> Float[Tensor, " width"]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
+import time
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from mmrl.rollout.weight_stream import Pair, buckets, read_file, received, send, write_file
+from mmrl.rollout.weight_stream import Pair, Taker, buckets, read_file, received, send, write_file
 
 WEIGHTS = [
     ("a", torch.arange(6, dtype=torch.float32).view(2, 3)),
@@ -20,13 +22,13 @@ WEIGHTS = [
 ]
 
 
-def pairs(count: int, *, seconds: float = 20.0) -> tuple[list[Pair], list[Pair]]:
-    """The trainer's ends and the servers'."""
+def pairs(count: int, *, seconds: float = 20.0) -> tuple[list[Taker], list[Pair]]:
+    """The trainer's ends and the servers', which are more patient."""
     ours = [
         Pair(rank=0, host="127.0.0.1", port=0, device="cpu", join_seconds=20.0, seconds=seconds) for _ in range(count)
     ]
     theirs = [
-        Pair(rank=1, host="127.0.0.1", port=pair.port, device="cpu", join_seconds=20.0, seconds=seconds)
+        Pair(rank=1, host="127.0.0.1", port=pair.port, device="cpu", join_seconds=20.0, seconds=2 * seconds)
         for pair in ours
     ]
     for mine, other in zip(ours, theirs, strict=True):
@@ -34,7 +36,7 @@ def pairs(count: int, *, seconds: float = 20.0) -> tuple[list[Pair], list[Pair]]
         meeting.start()
         mine.join()
         meeting.join()
-    return ours, theirs
+    return [Taker(pair=pair, reply=Future(), seconds=seconds) for pair in ours], theirs
 
 
 def test_buckets_keep_order_and_size() -> None:
@@ -70,13 +72,82 @@ def test_a_partner_that_does_not_take_its_weights_is_noticed_and_the_other_gets_
 
     taker = threading.Thread(target=take)
     taker.start()
-    theirs[0] = None  # type: ignore[call-overload]
-    failed: set[int] = set()
-    for bucket in [*buckets([("big", torch.randn(2000, 1000))]), []]:
-        failed |= {n for n, error in enumerate(send(bucket, ours)) if error is not None}
+    began = time.monotonic()
+    [error, fine] = send([("big", torch.randn(2000, 1000))], ours)  # the first is there, and asks for nothing
+    assert time.monotonic() - began < 4
+    assert fine is None
+    assert str(error) == "it kept the others waiting for 2 seconds"
+    assert send([], ours[1:]) == [None]
     taker.join()
-    assert failed == {0}
     assert list(got) == ["big"]
+    theirs[0].close()
+    assert ours[0].seconds < 0.1
+    assert ours[1].seconds > 1.5  # waiting for the first is not laid to the second
+
+
+def test_a_partner_that_is_gone_is_noticed_at_once() -> None:
+    ours, theirs = pairs(1)
+    theirs[0].close()
+    ours[0].reply.set_exception(RuntimeError("in its own words"))
+    began = time.monotonic()
+    [error] = send([("w", torch.ones(3))], ours)
+    assert str(error) == "in its own words"
+    ours, theirs = pairs(1)
+    theirs[0].close()
+    [error] = send([("w", torch.ones(3))], ours)
+    assert "closed" in str(error)  # it has not said anything
+    assert time.monotonic() - began < 15
+
+
+def test_a_partner_that_fails_is_not_waited_for_and_says_why() -> None:
+    """Its vLLM raised: it has answered, and takes nothing more. Before a bucket, and while one is on its way."""
+    ours, theirs = pairs(1, seconds=30.0)
+    began = time.monotonic()
+    threading.Timer(0.3, ours[0].reply.set_exception, [ValueError("size mismatch")]).start()
+    for bucket in (WEIGHTS[:1], WEIGHTS[1:], []):
+        [error] = send(bucket, ours)
+        assert isinstance(error, ValueError)
+    theirs[0].close()  # else our end waits for it
+    assert time.monotonic() - began < 5
+
+
+def test_a_partner_that_has_all_weights_before_they_were_sent_has_none() -> None:
+    ours, _ = pairs(1, seconds=30.0)
+    ours[0].reply.set_result(None)
+    [error] = send([("w", torch.ones(3))], ours)
+    assert str(error) == "it says that it has all weights before they were sent"
+
+
+def test_who_comes_to_a_meeting_that_the_other_stays_away_from_goes_in_time() -> None:
+    """Also where the other had been reached before: that it listens is not enough."""
+    ours = Pair(rank=0, host="127.0.0.1", port=0, device="cpu", join_seconds=1.0, seconds=60.0)
+    theirs = Pair(rank=1, host="127.0.0.1", port=ours.port, device="cpu", join_seconds=1.0, seconds=60.0)
+    began = time.monotonic()
+    for pair in (theirs, ours):
+        with pytest.raises(RuntimeError):
+            pair.join()
+    assert time.monotonic() - began < 6
+    with pytest.raises(RuntimeError, match="the two have parted"):
+        ours.hand_over(torch.ones(1))
+
+
+def test_a_pair_that_hands_over_something_else_has_not_met() -> None:
+    """The first tensor is part of the meeting: what does not work does not show at the weights only."""
+    ours = Pair(rank=0, host="127.0.0.1", port=0, device="cpu", join_seconds=5.0, seconds=60.0)
+    theirs = Pair(rank=1, host="127.0.0.1", port=ours.port, device="cpu", join_seconds=5.0, seconds=60.0)
+    hand_over, arrived = theirs._hand_over, []
+
+    def garbled(value: Tensor, seconds: float) -> Tensor:
+        arrived.append(seconds)
+        return hand_over(value, seconds) + 1
+
+    theirs._hand_over = garbled  # type: ignore[method-assign]
+    meeting = threading.Thread(target=ours.join)
+    meeting.start()
+    with pytest.raises(RuntimeError, match="what came is not what was sent"):
+        theirs.join()
+    meeting.join()
+    assert arrived == [5.0]
 
 
 def test_a_file_holds_what_was_written(tmp_path: Path) -> None:
