@@ -20,13 +20,13 @@ from mmrl.rewards.normalize import folded
 from mmrl.rewards.number import stated_value
 from mmrl.rewards.options import named_options
 from mmrl.rewards.ordering import read_order
-from mmrl.rewards.quantity import read_quantity
+from mmrl.rewards.quantity import LONGEST, read_quantity
 from mmrl.rewards.spans import read_spans
 from mmrl.rewards.text import TextExact
 from mmrl.types import Completion, Sample
 
 _ONLY_NUMBER = re.compile(
-    r"[-+]?\s?(?:[\d,]*\.?\d+|\d+\s?/\s?\d+|\\[dt]?frac\s?\{-?\d+\}\s?\{\d+\})\s?"
+    r"[-+−]?\s?(?:[\d,]*\.?\d+|\d+\s?/\s?\d+|\\[dt]?frac\s?\{-?\d+\}\s?\{\d+\})\s?"
     r"(?P<unit>\\?%|°|\^\\circ|\^\{\\circ\}|degrees?)?"  # to `math_verify` an angle is the same without, and 50% is 0.5
 )
 
@@ -69,19 +69,20 @@ def _read(answer: str, completion: Completion, sample: Sample, tag: str, ordered
         case "math":
             return _mathematics(answer)
         case "box" | "boxes":
-            boxes = read_boxes(answer)
-            return (
-                ""
-                if boxes is None
-                else "no box"
-                if not boxes
-                else "; ".join(sorted(f"{figures(b.box)} {b.label}".strip() for b in boxes))
-            )
+            return _boxes(answer)
         case "point":
             point = read_point(answer)
             return "" if point is None else figures(point)
         case "span" | "spans":
             return "; ".join(figures(span) for span in sorted(read_spans(answer) or ()))
+
+
+def _boxes(answer: str) -> str:
+    """In any order; "[]" and "None" alike say that there is none."""
+    boxes = read_boxes(answer)
+    if boxes is None:
+        return ""
+    return "; ".join(sorted(f"{figures(found.box)} {found.label}".strip() for found in boxes)) or "no box"
 
 
 def _mathematics(answer: str) -> str:
@@ -92,7 +93,7 @@ def _mathematics(answer: str) -> str:
 
 def only_number(text: str) -> str:
     """The vote of a text that is a number and nothing else, as "x+1" and "2+2" are not; empty: it is none."""
-    found = _ONLY_NUMBER.fullmatch(text)
+    found = _ONLY_NUMBER.fullmatch(text) if len(text) <= LONGEST else None
     quantity = read_quantity(text) if found else None
     if found is None or quantity is None:
         return ""

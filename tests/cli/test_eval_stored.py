@@ -73,6 +73,9 @@ def test_rewards_of_a_task_that_fit_one_kind_of_its_answers_score_that_kind(
     got, err = found(capsys, tmp_path, "--predictions", lines(tmp_path / "x.jsonl", BOTH_KINDS), "--config", config)
     assert [row["accuracy"] for row in got["rows"]] == [1.0, 1.0, pytest.approx(7 / 12)]
     assert "answers of type choice; scored by choice" in err
+    named = "rewards.prediction/number=[{name: mra}]"  # a set for one kind of the task's answers
+    got, _ = found(capsys, tmp_path, "--predictions", tmp_path / "x.jsonl", "--config", config, named)
+    assert [row["accuracy"] for row in got["rows"]] == [1.0, 1.0, pytest.approx(0.2)]  # off by 5 / 12: 0.50, 0.55
 
 
 # ── options ──

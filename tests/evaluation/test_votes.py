@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -47,7 +48,10 @@ METRES = sample_of("number", 1.5, unit="m")
         (METRES, [["1.5", "1.5 m", "150 cm"], ["150"], ["1.5 kg"]]),
         (sample_of("text", "the cat"), [["The cat.", "the  cat"], ["a cat"]]),
         (sample_of("math", "x+1"), [["$x + 1$", "x+1", "X+1."], ["1+x"], ["1"], ["x+2"]]),
-        (sample_of("math", "0.5"), [["1/2", "0.5", "$0.50$", "50%", "\\frac{1}{2}"], ["2"], ["2+2"], ["1,000"]]),
+        (
+            sample_of("math", "0.5"),
+            [["1/2", "0.5", "$0.50$", "50%", "\\frac{1}{2}"], ["-1/2", "−0.5"], ["2"], ["2+2"], ["1,000"]],
+        ),
         (sample_of("math", "(1,2)"), [["(1,2)", "(1, 2)"], ["[1,2]"]]),
         (
             sample_of("box", (0, 0, 9, 9)),
@@ -74,6 +78,17 @@ def test_without_an_answer_that_counts_there_is_no_vote() -> None:
         assert vote_of(Completion(text=text), CUPS) is None
     assert vote_of(Completion(text="B"), CUPS, tag="") == "B"
     assert vote_of(Completion(text="<box>B</box>"), CUPS, tag="box") == "B"
+
+
+@pytest.mark.parametrize(
+    "kind", ["choice", "choices", "number", "text", "math", "box", "boxes", "point", "span", "spans"]
+)
+def test_walls_of_text_vote_in_no_time(kind: AnswerType) -> None:
+    value = {"choice": "A", "choices": ("A",), "number": 1.0, "text": "a", "math": "1"}.get(kind, (1.0, 2.0, 3.0, 4.0))
+    for wall in ("1" * 200_000 + "x", "[1,1,2,2]{" * 20_000, "A, B or " * 20_000, "-" * 100_000):
+        started = time.perf_counter()
+        vote(wall, sample_of(kind, value, "one", "two"))
+        assert time.perf_counter() - started < 2.0
 
 
 def test_an_order_is_an_answer_where_it_is_asked_for() -> None:
