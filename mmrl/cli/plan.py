@@ -111,8 +111,9 @@ def _text(forecast: Forecast, changes: list[Remedy]) -> str:
     ]
     if forecast.host_peak and forecast.setting.cuda:
         lines.append(f"The processor's memory: {_size(forecast.host_peak)} for each rank.")
-    lines += ["", table_text(("time of a step", "seconds", "share"), seconds)]
-    lines.append(f"Together {forecast.total_seconds:.3g} s a step: {forecast.basis}.")
+    if seconds:
+        lines += ["", table_text(("time of a step", "seconds", "share"), seconds)]
+        lines.append(f"Together {forecast.total_seconds:.3g} s a step: {forecast.basis}.")
     if changes:
         lines += [
             "",
@@ -171,7 +172,7 @@ def _plain(forecast: Forecast, changes: list[Remedy]) -> dict[str, Any]:
         "capacity_bytes": forecast.capacity,
         "fits": forecast.fits,
         "seconds": dict(forecast.seconds),
-        "step_seconds": forecast.total_seconds,
+        "step_seconds": forecast.total_seconds if forecast.seconds else None,
         "basis": forecast.basis,
         "notes": list(forecast.notes),
         "remedies": [asdict(change) for change in changes],

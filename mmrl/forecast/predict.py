@@ -15,13 +15,14 @@ import torch
 from mmrl.algorithms.build import build_algorithm
 from mmrl.algorithms.reference import AdapterOff, FrozenReference
 from mmrl.backend.deepspeed_backend import import_deepspeed
+from mmrl.build.backend import saves_memory
 from mmrl.config.load import changed
 from mmrl.config.schema import Config
 from mmrl.errors import ConfigError, RunError
 from mmrl.forecast.device import Device, gpu, gpu_here, processor
 from mmrl.forecast.memory import Held, Memory, Setting, memory_of
 from mmrl.forecast.probe import STEPS, probe, samples_file
-from mmrl.forecast.prompts import prompts_of
+from mmrl.forecast.prompts import Prompts, prompts_of, prompts_within
 from mmrl.forecast.rehearsal import rehearse
 from mmrl.forecast.sizes import Sizes, sizes_of
 from mmrl.forecast.step import Step, step_of
@@ -61,6 +62,7 @@ class Forecast:
     """What one rank takes."""
 
     sizes: Sizes
+    prompts: Prompts
     step: Step
     setting: Setting
     device: Device
@@ -120,10 +122,11 @@ def predict(config: Config, asked: Asked) -> Forecast:
     setting = _setting(config, asked, device)
     memory = _memory(config, policy, sizes, step, setting)
     base, missing = _libraries(config) if not device.cuda else (CONTEXT + (MEETING if asked.ranks > 1 else 0.0), ())
-    works = work_of(config, sizes, step, setting, device)
+    works = work_of(config, sizes, step, setting, device) if device.rated else {}
     host = LIBRARIES + (1.5 * GIB if device.cuda else 0.0)
     forecast = Forecast(
         sizes=sizes,
+        prompts=prompts,
         step=step,
         setting=setting,
         device=device,
@@ -133,35 +136,43 @@ def predict(config: Config, asked: Asked) -> Forecast:
         seconds=seconds_of(works, device),
         capacity=round(device.memory if device.cuda else device.memory / asked.ranks),
         host_capacity=0 if not device.cuda or asked.gpu else free_memory_bytes(),
-        basis="operations and bytes over the device's rates",
+        basis="operations and bytes over the device's rates" if device.rated else "not known",
         ahead=config.rollout.ahead > 0,
-        notes=(*prompts.notes, *missing),
+        notes=(*prompts.notes, *missing, *left_out(config, device)),
     )
     return _timed(config, asked, forecast, policy, operations=sum(work.operations for work in works.values()))
 
 
 def again(config: Config, before: Forecast, asked: Asked) -> Forecast:
-    """With another config on the same prompts and device, by operations and bytes alone: to compare settings."""
-    _, policy = _policy(config, asked)
+    """With another config on the same device, by operations and bytes alone: to compare settings.
+
+    Prompts are the same, but for pictures and clips that the config limits otherwise.
+    """
+    model, policy = _policy(config, asked)
     sizes = sizes_of(config, policy, element=before.sizes.element)
     completion = min(before.step.completion, config.rollout.max_tokens)
+    prompts = prompts_within(
+        before.prompts, config, policy, model, text_tokens=asked.text_tokens, visual_tokens=asked.visual_tokens
+    )
     step = step_of(
         config,
         policy,
-        before.step.prompts,
+        prompts.shown,
         ranks=asked.ranks,
         completion=completion,
-        source=before.step.source,
-        samples=before.step.samples,
+        source=prompts.source,
+        samples=prompts.samples,
     )
     setting = _setting(config, asked, before.device)
+    works = work_of(config, sizes, step, setting, before.device) if before.device.rated else {}
     return replace(
         before,
         sizes=sizes,
+        prompts=prompts,
         step=step,
         setting=setting,
         memory=_memory(config, policy, sizes, step, setting),
-        seconds=seconds_of(work_of(config, sizes, step, setting, before.device), before.device),
+        seconds=seconds_of(works, before.device),
         ahead=config.rollout.ahead > 0,
     )
 
@@ -191,7 +202,7 @@ def _memory(config: Config, policy: Policy, sizes: Sizes, step: Step, setting: S
 def _kept(memory: Memory, setting: Setting) -> int:
     """Bytes that allocators hold beyond the tensors alive when most are."""
     moving = memory.peak() - memory.phase("always")
-    returned = setting.cuda or setting.checkpointing  # `return_large_blocks`
+    returned = setting.cuda or setting.returns_blocks
     return round(SLACK[setting.cuda] * moving) + (0 if returned else min(HEAP, moving))
 
 
@@ -211,6 +222,20 @@ def _libraries(config: Config) -> tuple[float, tuple[str, ...]]:
         else:
             import_vllm()
     return memory_mib() * 2**20, tuple(missing)
+
+
+def left_out(config: Config, device: Device) -> list[str]:
+    """What the forecast does not have, of a GPU."""
+    found = []
+    if not device.rated:
+        found.append(f"how fast {device.name} is, is not known: no times are told (--gpu NAME plans for one that is)")
+    servers, share = config.rollout.servers, config.rollout.vllm.memory_share
+    if config.rollout.engine == "vllm_server" and servers.start and not servers.gpus and device.cuda:
+        found.append(
+            f"rollout.servers.gpus is empty: {servers.start} server(s) start on this GPU too, and their share of its "
+            f"memory, {share:.0%} each (rollout.vllm.memory_share), is not in it"
+        )
+    return found
 
 
 def _policy(config: Config, asked: Asked) -> tuple[Any, Policy]:
@@ -254,7 +279,7 @@ def _setting(config: Config, asked: Asked, device: Device) -> Setting:
         device_bytes=device.memory,
         reference=reference,
         needs_reference=algorithm.needs_reference,
-        checkpointing=config.backend.gradient_checkpointing,
+        returns_blocks=saves_memory(config.backend),
     )
 
 

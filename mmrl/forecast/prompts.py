@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from mmrl.forecast.probe import samples_file
 from mmrl.forecast.step import TEXT_TOKENS, Shown
 from mmrl.policy.load import LoadedModel
 from mmrl.policy.policy import Policy
-from mmrl.types import Sample
+from mmrl.types import Prompt, Sample
 
 EXAMPLES = 24  # prompts that are rendered to learn their sizes
 CLIP_EXAMPLES = 4  # … where they show clips
@@ -25,10 +26,27 @@ ASSUMED_VISUAL = 1280  # tokens, where neither samples nor the config tell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What the config says of the sizes of pictures and clips."""
+
+    min_pixels: int | None
+    max_pixels: int | None
+    video: VideoConfig
+
+    @classmethod
+    def of(cls, config: Config) -> Limits:
+        return cls(min_pixels=config.model.min_pixels, max_pixels=config.model.max_pixels, video=config.video)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Prompts:
     """What is known of a run's prompts."""
 
     shown: list[Shown]
+    pictures: list[int]  # pixels of each prompt's largest picture, as the model is shown it; 0: none
+    frames: list[int]  # … of the largest frame of its clips
+    square: int  # pixels of a visual token
+    limits: Limits  # within which they are shown
     source: str  # where the sizes are from, for people
     samples: int = 0  # there are to train on; 0: not known
     notes: tuple[str, ...] = ()  # what was assumed
@@ -43,9 +61,9 @@ def prompts_of(config: Config, policy: Policy, processor: Any, *, text_tokens: i
         manifest = samples_file(config)
         if manifest is not None:
             samples = read_manifest(str(manifest))
-            if shown := _rendered(config, policy, processor, samples):
-                text = f"{len(shown)} of {manifest}'s samples, rendered"
-                return Prompts(shown=shown, source=text, samples=len(samples))
+            if rendered := _rendered(config, policy, processor, samples):
+                text = f"{len(rendered)} of {manifest}'s samples, rendered"
+                return _of(rendered, config, policy, source=text, samples=len(samples))
         elif config.data.recipe is not None:
             drawn = _drawn(config, policy, processor, config.data.recipe)
             if drawn is not None:
@@ -53,12 +71,38 @@ def prompts_of(config: Config, policy: Policy, processor: Any, *, text_tokens: i
     notes = []
     if not text_tokens:
         notes.append(f"the samples are not here: {TEXT_TOKENS} text tokens a prompt are assumed (--text-tokens)")
+    most = _most_visual(config, policy)
     if visual_tokens < 0:
-        visual_tokens, why = _most_visual(config, policy)
-        notes.append(f"the samples are not here: {visual_tokens} visual tokens a prompt, {why} (--visual-tokens)")
+        visual_tokens = most.tokens
+        notes.append(f"the samples are not here: {visual_tokens} visual tokens a prompt, {most.why} (--visual-tokens)")
     merge = policy.family.merge_size(policy.config)
     assumed = Shown.assumed(text=text_tokens or TEXT_TOKENS, visual=visual_tokens, merge=merge)
-    return Prompts(shown=[assumed], source="assumed", notes=tuple(notes))
+    area = round(min(most.area, visual_tokens * _square(policy)))
+    return Prompts(
+        shown=[assumed],
+        pictures=[0 if most.clip else area],
+        frames=[area if most.clip else 0],
+        square=_square(policy),
+        limits=Limits.of(config),
+        source="assumed",
+        notes=tuple(notes),
+    )
+
+
+def prompts_within(
+    before: Prompts, config: Config, policy: Policy, processor: Any, *, text_tokens: int, visual_tokens: int
+) -> Prompts:
+    """The same prompts within another config's limits of pictures and clips: rendered, drawn or assumed again.
+
+    `visual_tokens` that the user told shrink as the largest picture or frame does.
+    """
+    if Limits.of(config) == before.limits:
+        return before
+    if visual_tokens > 0:
+        clip = any(before.frames)
+        was, now = max(before.frames + before.pictures), config.video.max_pixels if clip else config.model.max_pixels
+        visual_tokens = min(visual_tokens, visual_tokens * (now or was) // was)
+    return prompts_of(config, policy, processor, text_tokens=text_tokens, visual_tokens=visual_tokens)
 
 
 def _drawn(config: Config, policy: Policy, processor: Any, recipe: str) -> Prompts | None:
@@ -71,13 +115,14 @@ def _drawn(config: Config, policy: Policy, processor: Any, recipe: str) -> Promp
         if found is None:
             return None
         manifest, samples = found
-        shown = _rendered(config, policy, processor, read_manifest(str(manifest)))
-    if not shown:
+        rendered = _rendered(config, policy, processor, read_manifest(str(manifest)))
+    if not rendered:
         return None
-    return Prompts(shown=shown, source=f"{len(shown)} samples that {recipe} draws, rendered", samples=samples)
+    text = f"{len(rendered)} samples that {recipe} draws, rendered"
+    return _of(rendered, config, policy, source=text, samples=samples)
 
 
-def _rendered(config: Config, policy: Policy, processor: Any, samples: Sequence[Sample]) -> list[Shown]:
+def _rendered(config: Config, policy: Policy, processor: Any, samples: Sequence[Sample]) -> list[Prompt]:
     clips = any(media.type != "image" for sample in samples[:EXAMPLES] for media in sample.media)
     most = CLIP_EXAMPLES if clips else EXAMPLES
     renderer = build.build_renderer(config, LoadedModel(policy=policy, processor=processor))
@@ -85,19 +130,57 @@ def _rendered(config: Config, policy: Policy, processor: Any, samples: Sequence[
         prompts, _ = renderer.render(samples[:: max(1, len(samples) // most)][:most])
     finally:
         renderer.close()
-    return [Shown.of(prompt) for prompt in prompts]
+    return prompts
 
 
-def _most_visual(config: Config, policy: Policy) -> tuple[int, str]:
-    """(visual tokens of a prompt, why)."""
-    square = (int(policy.config.vision_config.patch_size) * policy.family.merge_size(policy.config)) ** 2
+def _of(rendered: Sequence[Prompt], config: Config, policy: Policy, *, source: str, samples: int) -> Prompts:
+    patch = int(policy.config.vision_config.patch_size) ** 2
+
+    def largest(prompt: Prompt, kind: str) -> int:
+        vision = prompt.vision
+        if vision is None:
+            return 0
+        shown = zip(vision.grids, vision.kinds, strict=True)
+        return max((height * width * patch for (_, height, width), one in shown if one == kind), default=0)
+
+    return Prompts(
+        shown=[Shown.of(prompt) for prompt in rendered],
+        pictures=[largest(prompt, "image") for prompt in rendered],
+        frames=[largest(prompt, "video") for prompt in rendered],
+        square=_square(policy),
+        limits=Limits.of(config),
+        source=source,
+        samples=samples,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Most:
+    """The most that a prompt shows by the config's limits."""
+
+    tokens: int  # visual ones
+    area: float  # pixels that the picture, or a frame of the clip, may have
+    clip: bool
+    why: str
+
+
+def _most_visual(config: Config, policy: Policy) -> _Most:
+    square = _square(policy)
     picture = config.model.max_pixels // square if config.model.max_pixels is not None else None
     video = config.video
     if video != VideoConfig():
-        each = (video.max_pixels or 768 * square) / square
-        clip = min(video.max_frames / 2 * each, (video.total_pixels or 115_200 * square) / square)
-        if clip > (picture or 0):
-            return round(clip), "the longest clip that video.max_frames and video.max_pixels allow"
+        times = video.max_frames / 2
+        each = min((video.max_pixels or 768 * square), (video.total_pixels or 115_200 * square) / times) / square
+        if times * each > (picture or 0):
+            why = "the longest clip that video.max_frames and video.max_pixels allow"
+            return _Most(tokens=round(times * each), area=each * square, clip=True, why=why)
     if picture is None:
-        return ASSUMED_VISUAL, "assumed, since model.max_pixels is not set"
-    return picture, "the largest picture that model.max_pixels allows"
+        why = "assumed, since model.max_pixels is not set"
+        return _Most(tokens=ASSUMED_VISUAL, area=math.inf, clip=False, why=why)
+    why = "the largest picture that model.max_pixels allows"
+    return _Most(tokens=picture, area=picture * square, clip=False, why=why)
+
+
+def _square(policy: Policy) -> int:
+    """Pixels of a visual token."""
+    return int(int(policy.config.vision_config.patch_size) * policy.family.merge_size(policy.config)) ** 2

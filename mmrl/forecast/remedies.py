@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 from mmrl.config.load import changed
 from mmrl.config.schema import Config
+from mmrl.data.video_plan import MIN_TOKENS
 from mmrl.errors import MmrlError
 from mmrl.forecast.predict import Asked, Forecast, again
+from mmrl.forecast.prompts import Prompts
 
 # What changes nothing but memory and time comes first; what changes what is learnt is marked.
 
@@ -78,10 +80,7 @@ def _candidates(config: Config, forecast: Forecast) -> list[tuple[list[str], boo
         found.append((["train.freeze=[vision]"], True))
     if train.lora is None:
         found.append((["train.lora={rank: 16}"], True))
-    if forecast.step.visual:
-        square = (config.model.max_pixels or 0) // 2
-        if square:
-            found.append(([f"model.max_pixels={square}"], True))
+    found += [(settings, True) for settings in smaller(config, forecast.prompts, len(forecast.step.prompts))]
     for size in (rollout.group_size // 2,):
         if size >= 2:
             found.append(([f"rollout.group_size={size}"], True))
@@ -89,6 +88,20 @@ def _candidates(config: Config, forecast: Forecast) -> list[tuple[list[str], boo
         found.append(([f"rollout.prompts_per_step={rollout.prompts_per_step // 2}"], True))
     if rollout.max_tokens >= 128:
         found.append(([f"rollout.max_tokens={rollout.max_tokens // 2}"], True))
+    return found
+
+
+def smaller(config: Config, prompts: Prompts, shown: int) -> list[list[str]]:
+    """Overrides for half the area of the largest picture, and of the largest frame of a clip, of the first `shown`."""
+    found = []
+    if picture := max(prompts.pictures[:shown]):
+        found.append([f"model.max_pixels={max(picture // 2, config.model.min_pixels or 1)}"])
+    if frame := max(prompts.frames[:shown]):
+        video, most = config.video, frame // 2
+        least = video.min_pixels or MIN_TOKENS * prompts.square
+        # The lower bound is kept whatever the upper one is, and that is at least 1.05 times it (`frame_size`).
+        lower = [f"video.min_pixels={int(most / 1.05)}"] if most < 1.05 * least else []
+        found.append([f"video.max_pixels={most}", *lower])
     return found
 
 

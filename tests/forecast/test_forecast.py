@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,9 @@ from mmrl.cli.main import main
 from mmrl.config.load import changed
 from mmrl.config.schema import Config
 from mmrl.errors import ConfigError, ModelError
-from mmrl.forecast.device import GPUS, Device, gpu
+from mmrl.forecast.device import CALLED, GPUS, Device, gpu, gpu_here, known_as
 from mmrl.forecast.memory import Held, Setting, memory_of
-from mmrl.forecast.predict import Asked, predict
+from mmrl.forecast.predict import Asked, left_out, predict
 from mmrl.forecast.probe import PARTS, Depth, depths, extrapolated
 from mmrl.forecast.rehearsal import Rehearsed
 from mmrl.forecast.remedies import remedies
@@ -30,7 +30,7 @@ from mmrl.policy.published import PUBLISHED
 from mmrl.policy.skeleton import architecture, skeleton
 from mmrl.policy.tiny import save_tiny_model
 from tests import toy
-from tests.forecast.planned import config_of
+from tests.forecast.planned import config_of, pictures_of
 from tests.policy.prompts import Image, prompt_of
 
 ROOT = Path(__file__).parents[2]
@@ -66,7 +66,7 @@ def counted(config: Config, *, ranks: int = 1, cuda: bool = False) -> tuple[Held
         device_bytes=80e9,
         reference=reference,
         needs_reference=algorithm.needs_reference,
-        checkpointing=False,
+        returns_blocks=False,
     )
     step = step_of(config, policy, shown, ranks=ranks, completion=32, source="")
     return memory_of(config, sizes_for(config), step, setting, Rehearsed(phases={})).parts
@@ -153,7 +153,93 @@ def test_an_unknown_gpu_names_the_known_ones() -> None:
     with pytest.raises(ConfigError, match=r"unknown GPU 'h1000'\. Did you mean 'h100'\?"):
         gpu("h1000")
     assert gpu("H100", memory_gib=10).memory == 10 * 2**30
-    assert all(device.cuda and device.rate > 1e14 for device in GPUS.values())
+    assert all(device.cuda and device.rated for device in GPUS.values())
+
+
+@pytest.mark.parametrize(
+    ("label", "key"),
+    [
+        ("NVIDIA B200", "b200"),
+        ("NVIDIA H200", "h200"),
+        ("NVIDIA H100 80GB HBM3", "h100"),
+        ("NVIDIA H100 PCIe", "h100-pcie"),
+        ("NVIDIA A100-SXM4-80GB", "a100"),
+        ("NVIDIA A100 80GB PCIe", "a100-pcie"),
+        ("NVIDIA A100-SXM4-40GB", "a100-40"),
+        ("A100-PCIE-40GB", "a100-40-pcie"),
+        ("NVIDIA L40S", "l40s"),
+        ("NVIDIA L40", "l40"),
+        ("NVIDIA L4", "l4"),
+        ("NVIDIA A40", "a40"),
+        ("NVIDIA A10", "a10"),
+        ("NVIDIA GeForce RTX 5090", "rtx5090"),
+        ("NVIDIA GeForce RTX 4090", "rtx4090"),
+        ("NVIDIA GeForce RTX 3090", "rtx3090"),
+        ("Tesla V100-SXM2-16GB", "v100"),
+        ("Tesla V100-PCIE-32GB", "v100-pcie"),
+        ("Tesla T4", "t4"),
+        # Others, however much of a name they share.
+        ("NVIDIA A10G", None),
+        ("NVIDIA A30", None),
+        ("NVIDIA GH200 480GB", None),
+        ("NVIDIA H100 NVL", None),
+        ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", None),
+        ("NVIDIA A100-SXM4-40GB MIG 3g.20gb", None),
+        ("NVIDIA GeForce RTX 3090 Ti", None),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
+        ("Tesla P100-PCIE-16GB", None),
+        ("Quadro RTX 6000", None),
+    ],
+)
+def test_a_gpu_is_known_by_its_whole_name(label: str, key: str | None) -> None:
+    assert known_as(label) == key
+
+
+def test_the_gpu_that_is_here_has_its_own_memory_and_the_rates_of_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert set(CALLED) <= set(GPUS)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: GpuThere("NVIDIA A100-SXM4-40GB", 42 * 10**9))
+    assert gpu_here() == replace(GPUS["a100-40"], name="NVIDIA A100-SXM4-40GB", memory=42e9)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: GpuThere("NVIDIA Next", 7 * 2**30))
+    unknown = gpu_here()
+    assert unknown is not None
+    assert (unknown.name, unknown.memory, unknown.rated, unknown.cuda) == ("NVIDIA Next", 7.0 * 2**30, False, True)
+
+
+@dataclass
+class GpuThere:
+    """What torch says of a GPU."""
+
+    name: str
+    total_memory: int
+
+
+def test_on_an_unknown_gpu_memory_is_told_and_times_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config_of(tmp_path)
+    unknown = Device(name="NVIDIA Next", memory=7.0 * 2**30, rate=0.0, bandwidth=0.0, link=0.0)
+    monkeypatch.setattr("mmrl.forecast.predict.gpu_here", lambda: unknown)
+    assert main(["plan", str(tmp_path / "config.yaml"), "--gpus", "2"]) == 0
+    told = capsys.readouterr().out
+    assert "qwen2_5_vl on 2 × NVIDIA Next" in told
+    assert "of 7.00 GiB: fits." in told
+    assert "how fast NVIDIA Next is, is not known: no times are told" in told
+    assert "time of a step" not in told
+    assert "Together" not in told
+
+
+def test_servers_beside_the_policy_are_said_not_to_be_counted(tmp_path: Path) -> None:
+    def said(*overrides: str, device: Device = GPUS["l4"]) -> list[str]:
+        return left_out(config_of(tmp_path, "rollout.engine=vllm_server", *overrides), device)
+
+    [note] = said("rollout.servers.start=2", "rollout.vllm.memory_share=0.35")
+    assert note.startswith("rollout.servers.gpus is empty: 2 server(s) start on this GPU too")
+    assert "35% each (rollout.vllm.memory_share), is not in it" in note
+    assert said("rollout.servers={start: 1, gpus: [1]}") == []
+    assert said("rollout.servers={urls: ['http://other:8000']}") == []
+    assert said("rollout.engine=vllm") == []
+    assert said(device=replace(GPUS["l4"], cuda=False)) == []
 
 
 def test_zero_stages_spread_what_they_say(tmp_path: Path) -> None:
@@ -240,6 +326,30 @@ def test_what_does_not_fit_is_told_with_what_would(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_large_pictures_are_told_with_smaller_ones_that_would_fit(tmp_path: Path) -> None:
+    """Little else can be changed. 1,120 × 840 pixels are 1,200 tokens; half as many pixels need less."""
+    samples = pictures_of(tmp_path, 1120, 840)
+    config = config_of(
+        tmp_path,
+        data={"train": str(samples)},
+        train={"lora": {"rank": 4}, "micro_batch_tokens": 2000},
+        backend={"dtype": "bfloat16", "gradient_checkpointing": True},
+        rollout={"prompts_per_step": 1, "group_size": 2, "max_tokens": 16},
+    )
+    settings = ("model.max_pixels=470400",)
+    smaller = predict(changed(config, list(settings)), Asked(gpu="l4"))
+    asked = Asked(gpu="l4", gpu_memory_gib=smaller.peak / 2**30 + 1e-6)
+    forecast = predict(config, asked)
+    assert not forecast.fits
+    assert forecast.step.visual == 1200
+    [found] = [change for change in remedies(config, forecast, asked) if "max_pixels" in change.settings[0]]
+    assert found.settings == settings
+    assert found.fits
+    assert found.learns_otherwise
+    assert found.saves == forecast.peak - smaller.peak > 0.01 * forecast.peak
+
+
+@pytest.mark.slow
 def test_a_recipe_for_eight_gpus_is_planned_here(capsys: pytest.CaptureFixture[str]) -> None:
     recipe = str(ROOT / "configs/recipes/refcoco/qwen2_5_vl_7b_8gpu.yaml")
     assert main(["plan", recipe, "--gpu", "h100", "--gpus", "8", "--visual-tokens", "400", "--json"]) == 0
@@ -255,6 +365,7 @@ def test_rollouts_ahead_take_the_longer_of_two(tmp_path: Path) -> None:
     """Sampling and all else, 3 s and 5 s by hand, side by side."""
     config = config_of(tmp_path, rollout={"engine": "vllm_server", "servers": {"start": 1}, "prompts_per_step": 2})
     ahead = predict(changed(config, ["rollout.ahead=1"]), Asked(gpu="h100", text_tokens=20, visual_tokens=4))
+    assert [note for note in ahead.notes if "rollout.servers.gpus" in note]
     seconds = {"prefill": 1.0, "decode": 2.0, "update": 4.0, "rest": 1.0}
     assert replace(ahead, seconds=seconds, ahead=False).total_seconds == 8.0
     assert replace(ahead, seconds=seconds).total_seconds == 5.0
