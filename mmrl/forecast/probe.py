@@ -227,6 +227,9 @@ def _small(trial: Trial, folder: Path) -> tuple[Config, list[Any]]:
     dump["train"] |= {"steps": STEPS, "checkpoint_every": STEPS + 1, "keep_best": None}
     # Nothing is to be learnt: random weights that are trained soon write less, and the steps would differ.
     dump["train"] |= {"learning_rate": _STANDSTILL, "part_learning_rates": {}}
+    # Random weights are right nowhere: filters would leave no group. How often a run asks again no plan can know.
+    algorithm = {"base": run.algorithm} if isinstance(run.algorithm, str) else run.algorithm
+    dump["algorithm"] = {**algorithm, "filters": []}
     dump["evaluation"] |= {"every": 0}
     dump["tracking"] |= {"to": []}
     dump["sft"] = dump["screening"] = None
