@@ -229,6 +229,8 @@ def left_out(config: Config, device: Device) -> list[str]:
     found = []
     if not device.rated:
         found.append(f"how fast {device.name} is, is not known: no times are told (--gpu NAME plans for one that is)")
+    elif device.cuda and config.backend.dtype == "float32":
+        found.append("rates are those of bfloat16: with backend.dtype: float32 a GPU takes several times as long")
     servers, share = config.rollout.servers, config.rollout.vllm.memory_share
     if config.rollout.engine == "vllm_server" and servers.start and not servers.gpus and device.cuda:
         found.append(

@@ -231,7 +231,8 @@ def test_on_an_unknown_gpu_memory_is_told_and_times_are_not(
 
 def test_servers_beside_the_policy_are_said_not_to_be_counted(tmp_path: Path) -> None:
     def said(*overrides: str, device: Device = GPUS["l4"]) -> list[str]:
-        return left_out(config_of(tmp_path, "rollout.engine=vllm_server", *overrides), device)
+        fixed = ("rollout.engine=vllm_server", "backend.dtype=bfloat16")
+        return left_out(config_of(tmp_path, *fixed, *overrides), device)
 
     [note] = said("rollout.servers.start=2", "rollout.vllm.memory_share=0.35")
     assert note.startswith("rollout.servers.gpus is empty: 2 server(s) start on this GPU too")
@@ -240,6 +241,12 @@ def test_servers_beside_the_policy_are_said_not_to_be_counted(tmp_path: Path) ->
     assert said("rollout.servers={urls: ['http://other:8000']}") == []
     assert said("rollout.engine=vllm") == []
     assert said(device=replace(GPUS["l4"], cuda=False)) == []
+
+
+def test_rates_of_another_number_format_are_said_to_be_so(tmp_path: Path) -> None:
+    [note] = left_out(config_of(tmp_path, "backend.dtype=float32"), GPUS["l4"])
+    assert note.startswith("rates are those of bfloat16")
+    assert left_out(config_of(tmp_path, "backend.dtype=bfloat16"), GPUS["l4"]) == []
 
 
 def test_zero_stages_spread_what_they_say(tmp_path: Path) -> None:
