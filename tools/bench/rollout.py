@@ -199,7 +199,9 @@ def _as_one(sampler: VllmSampler, asked: Any, sampling: Sampling) -> list[list[t
     engine = sampler._engine
     names = []
     for ask in asked:
-        name = sampler._submit(engine_input(ask, sampler._processor), ask.seeds[0], sampling, n=len(ask.seeds))
+        name = sampler._submit(
+            engine_input(ask, sampler._family, sampler._processor), ask.seeds[0], sampling, n=len(ask.seeds)
+        )
         names.append(name)
     done: dict[str, Any] = {}
     while engine.has_unfinished_requests():
