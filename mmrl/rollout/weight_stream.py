@@ -250,7 +250,7 @@ class _Pause:
 
     def take(self) -> None:
         time.sleep(self._seconds)
-        self._seconds = min(2 * self._seconds, 5e-3)
+        self._seconds = min(2 * self._seconds, 1e-3)
 
 
 def _told(meeting: Future[None], meet: Callable[[], None]) -> None:

@@ -144,12 +144,12 @@ class TestWithVllm:
         engine = serving(tiny_model, [stubs[1].client, vllm_servers[0]], ServerSettings())
         began = time.monotonic()
         patience = vllm_server_engine.JOIN_SECONDS
-        vllm_server_engine.JOIN_SECONDS = 2.0
+        vllm_server_engine.JOIN_SECONDS = 5.0
         try:
             engine.load_weights(tiny_model.policy.model.named_parameters(), version=0)
         finally:
             vllm_server_engine.JOIN_SECONDS = patience
-        assert time.monotonic() - began < 20
+        assert time.monotonic() - began < 30
         [failure] = engine.failures
         assert failure.startswith(f"{stubs[1].client.url} forms no process group with this machine")
         assert engine.servers == (vllm_servers[0].url,)
@@ -181,16 +181,16 @@ class TestWithVllm:
         hangs, works = vllm_servers
         assert hangs._child is not None
         theirs = Client(hangs.url)  # of somebody else: it is not ended when it is left out
-        engine = serving(tiny_model, [theirs, works], ServerSettings(sync_seconds=4, retry_seconds=0.01))
+        engine = serving(tiny_model, [theirs, works], ServerSettings(sync_seconds=8, retry_seconds=0.01))
         engine.load_weights([(name, 1.5 * value) for name, value in weights.items()], version=0)
         os.kill(hangs._child.process.pid, signal.SIGSTOP)
         try:
             began = time.monotonic()
             engine.load_weights(weights.items(), version=1)
-            assert time.monotonic() - began < 12
+            assert time.monotonic() - began < 20
             assert len(engine.servers) == 1
             [failure] = engine.failures
-            assert failure == f"{hangs.url} does not take weights (it kept the others waiting for 4 seconds)"
+            assert failure == f"{hangs.url} does not take weights (it kept the others waiting for 8 seconds)"
             assert works.url in engine.servers
             groups = engine.generate(prompts, SAMPLING, step=0)
             assert distance(groups, tiny_model) < 1e-4
