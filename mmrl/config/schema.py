@@ -237,7 +237,9 @@ class ServersConfig(Section):
     address: str = Field("127.0.0.1", description="of this machine, as the servers see it")
     start_seconds: Annotated[float, Field(gt=0)] = Field(600.0, description="most until vLLM is ready")
     generate_seconds: Annotated[float, Field(gt=0)] = Field(600.0, description="most for a server's share of a step")
-    sync_seconds: Annotated[float, Field(gt=0)] = Field(300.0, description="most until weights are there")
+    sync_seconds: Annotated[float, Field(gt=0)] = Field(
+        300.0, description="most that one server may keep the others waiting for weights"
+    )
     retry_seconds: Annotated[float, Field(ge=0)] = Field(
         60.0, description="until a server that failed is tried again; then twice that, up to 16 times; 0: never"
     )
