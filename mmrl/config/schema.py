@@ -486,8 +486,8 @@ class Config(Section):
     video: VideoConfig = VideoConfig()
     prompt: PromptConfig = PromptConfig()
     rewards: dict[str, tuple[RewardConfig, ...]] = Field(
-        description="task → its rewards; the set named `default` serves tasks without one of their own; absent beside "
-        "data.recipe: the recipe's, and so is prompt.mode"
+        description="task → its rewards; the set named `default` serves tasks without one of their own, one named "
+        "`task/number` one kind of a task's answers; absent beside data.recipe: the recipe's, and so is prompt.mode"
     )
     scoring: ScoringConfig = ScoringConfig()
     sft: ColdStartConfig | None = Field(None, description="absent: no cold start")
